@@ -1,0 +1,1 @@
+"""The papers' figures: one module a figure, data apart from drawing."""

@@ -1,0 +1,1 @@
+"""Language-model training with the objectives of theory/objectives."""

@@ -1,0 +1,1 @@
+"""One executable check per claim of the papers."""

@@ -1,0 +1,66 @@
+"""Instances as ``.npz`` files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from theory.errors import UserError
+from theory.instances.tabular import Array, Instance
+
+_OPTIONAL = ("data_policy", "context_weights", "features")
+
+
+def save_npz(path: str | Path, arrays: dict[str, object], argument: str = "--out") -> None:
+    """Write arrays to ``path`` whole or not at all; raises `UserError` if it cannot be written."""
+    path = Path(path)
+    try:
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            os.chmod(partial, 0o644)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+    except OSError as error:
+        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error
+
+
+def save_instance(instance: Instance, path: str | Path) -> None:
+    """Write an instance; ``load_instance`` reads it back exactly."""
+    arrays: dict[str, object] = {"target": instance.target, "reference": instance.reference, "gamma": instance.gamma}
+    arrays |= {name: getattr(instance, name) for name in _OPTIONAL if getattr(instance, name) is not None}
+    save_npz(path, arrays)
+
+
+def load_instance(path: str | Path) -> Instance:
+    """Read and validate an instance (arrays ``target``, ``reference``, scalar ``gamma``; see `Instance`).
+
+    Raises:
+        UserError: the file is missing, is not an ``.npz``, lacks an array, or fails validation.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, Array] = {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise UserError("--instance", path, error.strerror or "cannot be read") from error
+    except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        raise UserError("--instance", path, "is not a readable .npz file of numbers") from error
+    for name in ("target", "reference", "gamma"):
+        if name not in arrays:
+            raise UserError("--instance", path, f"has no array {name}; it needs target, reference and gamma")
+    known = {name: arrays[name] for name in _OPTIONAL if name in arrays}
+    try:
+        gamma = float(arrays["gamma"])
+    except (TypeError, ValueError) as error:
+        raise UserError("--instance", path, "gamma must be one number") from error
+    try:
+        return Instance(arrays["target"], arrays["reference"], gamma=gamma, name=str(path), **known)
+    except UserError as error:
+        raise UserError(f"--instance {path}, {error.argument}", error.value, error.remedy) from error

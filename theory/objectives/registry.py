@@ -1,0 +1,326 @@
+"""The registry: an objective function together with what is known about it.
+
+Everything that can be read off the function is read off it (inputs, coefficients, label-freeness,
+whether it depends on the log-probabilities through their margin alone); the decorator states only
+what cannot.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from theory.errors import UserError, nearest
+from theory.objectives.pair import Pair, Terms
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What a hyperparameter means and which values it may take, written in its annotation.
+
+    ``low`` is excluded when ``open_low``. ``tuned`` marks the one that ``--beta best`` and
+    ``--beta validation`` search. ``anneal`` is a (start, end) schedule for training runs.
+    """
+
+    meaning: str = ""
+    low: float = float("-inf")
+    high: float = float("inf")
+    open_low: bool = False
+    tuned: bool = False
+    anneal: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A hyperparameter of an objective, as its signature declares it."""
+
+    name: str
+    default: float
+    about: Hyper
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return "--" + self.name.rstrip("_").replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """Its range in words."""
+        low = "(" if self.about.open_low or self.about.low == float("-inf") else "["
+        high = ")" if self.about.high == float("inf") else "]"
+        return f"{low}{self.about.low:g}, {self.about.high:g}{high}"
+
+    def check(self, value: float) -> float:
+        """The value as a float; raises `UserError` when it is outside the range."""
+        inside = self.about.low <= value <= self.about.high and not (self.about.open_low and value <= self.about.low)
+        if not inside:  # also true for NaN
+            raise UserError(self.option, f"{value:g}", f"must lie in {self.range}")
+        return float(value)
+
+
+_PROBES = 64
+
+
+def _probe_inputs(ensemble: int) -> dict[str, Tensor]:
+    """Made-up numbers for every input of a pair, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for name in Pair.FIELDS:
+        shape = (ensemble, _PROBES) if name.startswith("reward") and ensemble > 1 else (_PROBES,)
+        numbers = torch.rand(shape, dtype=torch.float64, generator=generator)
+        inputs[name] = -0.75 - numbers if "logp" in name else torch.ones(shape) if "length" in name else numbers + 1.0
+    return inputs
+
+
+class _Recorder(Pair):
+    """A pair that remembers which of its inputs were read."""
+
+    def __init__(self, **inputs: Tensor):
+        self.__dict__.update(hidden=inputs, read=set())
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name not in Pair.FIELDS:
+            return super().__getattr__(name)
+        self.read.add(name)
+        return self.hidden[name]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective: the one function, and the metadata that no code can derive from it."""
+
+    name: str
+    function: Callable[..., Tensor | Terms]
+    hyperparameters: tuple[Hyperparameter, ...]
+    sections: Mapping[str, str]
+    convex: bool = False
+    ensemble: int = 1
+    implicit_reward: Callable[..., Tensor] | None = None
+    bradley_terry: bool = False
+
+    def terms(self, pair: Pair, *, gamma: float | Tensor = 1.0, **hyper: Any) -> Terms:
+        """The objective on a pair, in the general form of `Terms`.
+
+        Args:
+            pair: inputs of any broadcastable shape.
+            gamma: the preference model's γ (eq. 2), passed on if the function names it.
+            hyper: the objective's own hyperparameters; defaults fill the rest.
+        """
+        result = self.function(pair, **self._arguments(gamma, hyper))
+        return result if isinstance(result, Terms) else Terms(loss=result)
+
+    def coefficients(self, *, gamma: float | Tensor = 1.0, **hyper: Any) -> Terms:
+        """The four coefficients alone (``loss`` is that of one made-up pair, or None)."""
+        return self.terms(self._probe[0].map(lambda t: t.flatten()[:1]), gamma=gamma, **hyper)
+
+    def _arguments(self, gamma: Any, hyper: Mapping[str, Any]) -> dict[str, Any]:
+        arguments = {p.name: hyper.get(p.name, p.default) for p in self.hyperparameters}
+        return {**arguments, "gamma": gamma} if self.needs_gamma else arguments
+
+    def reduce(self, loss: Tensor) -> Tensor:
+        """The batch's loss: the mean over pairs; for an ensemble, the least member's mean."""
+        if self.ensemble == 1:
+            return loss.mean()
+        return loss.flatten(1).mean(1).min()
+
+    @property
+    def title(self) -> str:
+        """The first line of the function's docstring."""
+        return self.sections["title"]
+
+    @cached_property
+    def needs_gamma(self) -> bool:
+        """Whether the function names γ."""
+        return "gamma" in inspect.signature(self.function).parameters
+
+    @cached_property
+    def _probe(self) -> tuple[Pair, Terms]:
+        pair = Pair(**_probe_inputs(self.ensemble))
+        return pair, self.terms(pair)
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """The `Pair` attributes that the function reads."""
+        recorder = _Recorder(**_probe_inputs(self.ensemble))
+        self.terms(recorder)
+        return frozenset(recorder.read)
+
+    def reads(self, quantity: str) -> bool:
+        """Whether the function reads ``quantity`` (``logp``, ``reward``, …) of either response."""
+        return bool(self.inputs & {f"{quantity}_chosen", f"{quantity}_rejected"})
+
+    @cached_property
+    def on_policy(self) -> bool:
+        """Whether a language model needs samples of its own for it at the default hyperparameters."""
+        terms = self._probe[1]
+        return any(float(c) != 0 for c in (terms.reward, terms.entropy, terms.kl))
+
+    @cached_property
+    def has_loss(self) -> bool:
+        """Whether it has a pair loss ℓ."""
+        return self._probe[1].loss is not None
+
+    @cached_property
+    def needs_reward(self) -> bool:
+        """Whether a fixed reward must be fitted or known first."""
+        return self.reads("reward") or float(self._probe[1].reward) != 0
+
+    @cached_property
+    def label_free(self) -> bool:
+        """Whether the objective never reads which response was preferred."""
+        pair, terms = self._probe
+        if terms.loss is None:
+            return True
+        swapped = self.terms(pair.swapped()).loss
+        assert swapped is not None
+        return bool(torch.allclose(terms.loss, swapped, rtol=1e-12, atol=1e-12))
+
+    @cached_property
+    def margins(self) -> frozenset[str]:
+        """The quantities (``logp``, ``student_reward``) that the loss reads as a margin Δ alone."""
+        return frozenset(q for q in ("logp", "student_reward") if self.reads(q) and self._shift_invariant(q))
+
+    def _shift_invariant(self, quantity: str) -> bool:
+        """Whether adding a constant to both responses' ``quantity`` leaves the loss as it is."""
+        pair, terms = self._probe
+        shifted = {f"{quantity}_{side}": getattr(pair, f"{quantity}_{side}") - 0.3 for side in ("chosen", "rejected")}
+        moved = self.terms(pair.replace(**shifted)).loss
+        assert moved is not None and terms.loss is not None
+        return bool(torch.allclose(terms.loss, moved, rtol=1e-11, atol=1e-11))
+
+    @property
+    def tuned(self) -> Hyperparameter | None:
+        """The hyperparameter that the β rules search: the marked one, else the one called beta."""
+        marked = [p for p in self.hyperparameters if p.about.tuned]
+        named = [p for p in self.hyperparameters if p.name == "beta"]
+        return (marked or named or [None])[0]  # type: ignore[list-item]
+
+    def resolve(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Defaults overridden by ``values``, each within its range; raises `UserError` if not."""
+        known = {p.name: p for p in self.hyperparameters}
+        for name in values:
+            if name not in known:
+                options = [p.option for p in self.hyperparameters]
+                remedy = f"is no hyperparameter of {self.name}; it has {', '.join(options) or 'none'}"
+                raise UserError("--" + name.rstrip("_").replace("_", "-"), None, remedy)
+        return {name: p.check(values.get(name, p.default)) for name, p in known.items()}
+
+
+_REGISTRY: dict[str, Objective] = {}
+_SECTION = re.compile(r"^(Equation|Source|Limit|Note):\s*", re.MULTILINE)
+
+
+def _sections(function: Callable[..., Any]) -> dict[str, str]:
+    """Title, equation, source, limit and note, as the docstring states them."""
+    text = inspect.getdoc(function) or function.__name__
+    parts = _SECTION.split(text)
+    found = {name.lower(): " ".join(body.split("\n\n")[0].split()) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    return {"title": text.split("\n", 1)[0].rstrip("."), **found}
+
+
+def _hyperparameters(function: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError:  # annotations of a user's own that only a type checker can read
+        hints = {}
+    found = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.name == "gamma":
+            continue
+        if isinstance(parameter.default, bool) or not isinstance(parameter.default, int | float):
+            raise UserError("--objective", function.__name__, f"hyperparameter {parameter.name} needs a number as default")
+        notes = getattr(hints.get(parameter.name), "__metadata__", ())
+        about = next((note for note in notes if isinstance(note, Hyper)), Hyper())
+        found.append(Hyperparameter(parameter.name, float(parameter.default), about))
+    return tuple(found)
+
+
+def make(function: Callable[..., Any], **known: Any) -> Objective:
+    """An `Objective` of a plain function (see `objective` for ``known``)."""
+    name = function.__name__.replace("_", "-")
+    return Objective(name, function, _hyperparameters(function), _sections(function), **known)
+
+
+def objective(**known: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function of a pair as an objective; it stays a plain function.
+
+    Args:
+        convex: ℓ is convex in the policy's logits (and in the student's rewards).
+        ensemble: number of rewards k on a leading axis of ``pair.reward_*``; the data's mean loss
+            is then the least member's.
+        implicit_reward: ``f(logp, ref_logp, **hyper)``, affine in ``logp``, the reward that the
+            policy stands for; the ridge acts on it (default: the log-ratio log π/π_ref).
+        bradley_terry: ℓ is the Bradley–Terry loss of the implicit reward, so that its minimiser
+            on an unrestricted table follows from the reward MLE in closed form.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        made = make(function, **known)
+        taken = _REGISTRY.get(made.name)
+        if taken is not None and taken.function.__module__ != function.__module__:
+            raise UserError("objective", made.name, f"is already registered by {taken.function.__module__}")
+        _REGISTRY[made.name] = made
+        return function
+
+    return register
+
+
+def names() -> list[str]:
+    """The registered command names, in alphabetical order."""
+    return sorted(_REGISTRY)
+
+
+def get(name: str) -> Objective:
+    """The objective called ``name`` (hyphens or underscores); raises `UserError`."""
+    found = _REGISTRY.get(name.replace("_", "-"))
+    if found is None:
+        raise UserError("--method", name, "is not a known objective; " + nearest(name, _REGISTRY))
+    return found
+
+
+def load(specification: str) -> Objective:
+    """A user's own objective from ``path/to/file.py:name``; raises `UserError`.
+
+    The file is executed: it is the user's own code, named on the command line.
+    """
+    path, separator, name = specification.rpartition(":")
+    if not separator or not path:
+        raise UserError("--objective", specification, "give it as path/to/file.py:name")
+    if not Path(path).is_file():
+        raise UserError("--objective", specification, f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"user_objective_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError("--objective", specification, "is not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError("--objective", specification, f"could not be imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise UserError("--objective", specification, f"has no function {name}; " + nearest(name, functions))
+    registered = _REGISTRY.get(name.replace("_", "-"))
+    made = registered if registered is not None and registered.function is function else make(function)
+    _try(made, specification)
+    return made
+
+
+def _try(made: Objective, specification: str) -> None:
+    """Run a user's objective once on made-up numbers, so that it fails here or not at all."""
+    try:
+        terms = made._probe[1]
+    except Exception as error:
+        raise UserError("--objective", specification, f"failed on a batch of pairs: {type(error).__name__}: {error}") from error
+    if terms.loss is not None and not (isinstance(terms.loss, Tensor) and terms.loss.shape[-1:] == (_PROBES,)):
+        raise UserError("--objective", specification, "must return the unreduced loss: one number for each pair")

@@ -1,0 +1,74 @@
+"""Which responses an objective drains on given data: its tails, its barriers and its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from theory.objectives import Objective
+from theory.solvers.existence import Mask, WinGraph, tails, vanishing
+from theory.solvers.options import Options
+from theory.solvers.pairloss import SIDES, PairLoss
+
+# A reward margin so large that only its limit matters.
+INFINITE_REWARD = 1e30
+
+
+@dataclass(frozen=True)
+class Drain:
+    """The structure of one objective at S settings of its hyperparameters, each of shape (S,)."""
+
+    objective: Objective
+    hyper: dict[str, Tensor]
+    gamma: float
+    options: Options
+
+    def of(self, graph: WinGraph, seeds: int) -> Mask:
+        """Responses whose probability goes to 0, shape (S·X, V), for a graph of S·X contexts."""
+        index = np.repeat(np.arange(seeds), graph.batch // seeds)
+        rewarded = per_seed_flags(self._terms.reward, seeds)[index][:, None] & self._learns_reward
+        if not self.objective.reads("logp"):
+            return graph.drained & (rewarded | self.objective.has_loss)
+        shape = tails(self._loss(INFINITE_REWARD if self._learns_reward and self._coupled else 0.0), seeds).take(index)
+        entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)[index]
+        forward = per_seed_flags(self._terms.forward_kl, seeds)[index]
+        return vanishing(graph, shape, entropic=entropic, forward=forward) | (graph.drained & rewarded)
+
+    @property
+    def _terms(self) -> Any:
+        return self.objective.coefficients(gamma=self.gamma, **self.hyper)
+
+    @property
+    def _learns_reward(self) -> bool:
+        """A learned reward is itself infinite where a Bradley–Terry fit is."""
+        return self.options.oracle == "learned" and self.objective.needs_reward
+
+    @property
+    def _coupled(self) -> bool:
+        """Whether the reward margin moves the policy's gradient at all."""
+        slopes = []
+        for margin in (0.0, 1.0):
+            winner = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
+            value = self._loss(margin)(winner, torch.tensor([-2.0], dtype=torch.float64))
+            slopes.append(torch.autograd.grad(value.sum(), winner)[0])
+        return not torch.equal(*slopes)
+
+    def _loss(self, margin: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss as a function of (log π_w, log π_l) at a fixed reward margin."""
+        one = torch.ones(1, dtype=torch.float64)
+        fixed = {"ref_logp_chosen": -one, "ref_logp_rejected": -one, "length_chosen": one, "length_rejected": one}
+        fixed |= {"reward_chosen": margin * one, "reward_rejected": 0 * one}
+        fixed |= {f"student_reward_{side}": 0 * one for side in SIDES}
+        # Two inputs, not a margin: the tails ask what happens when both sink.
+        loss = PairLoss(self.objective, self.gamma, self.hyper, fixed, self.options.tied, ())
+        return lambda winner, loser: loss(logp_chosen=winner, logp_rejected=loser)
+
+
+def per_seed_flags(coefficient: Any, seeds: int) -> Mask:
+    """Where a coefficient (a number or a tensor of shape (S,)) is not zero, shape (S,)."""
+    return np.broadcast_to(np.asarray(torch.as_tensor(coefficient) != 0), seeds)
