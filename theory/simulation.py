@@ -15,14 +15,14 @@ from theory.instances import Instance
 from theory.objectives import Objective
 from theory.sampling import Edges, WinCounts, draw, draw_edges, is_dense, population
 from theory.solvers.edgetask import EdgeTask
-from theory.solvers.existence import Mask
+from theory.solvers.existence import Mask, WinGraph
 from theory.solvers.options import Options
 from theory.solvers.selection import Chosen, Criterion, Search
 from theory.solvers.tabletask import TableTask
 from theory.solvers.task import Fit, Task, World
 from theory.statistics import divergences
 
-RULES = ("best", "validation", "fixed")
+OUT_OF_REACH = "the population of a table this large is known in closed form only"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _forward_kl(instance: Instance) -> Criterion:
 
 def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing: Mask | None) -> Outcome:
     log_target, weights = torch.from_numpy(np.log(instance.target)), torch.from_numpy(instance.context_weights)
-    finite = np.ones(task.seeds, bool) if vanishing is None else ~vanishing.any((1, 2))
+    finite = np.ones(task.seeds, bool) if vanishing is None else np.asarray(~vanishing.any((1, 2)))
     distances = {
         "forward_kl": divergences.forward_kl(log_target, fit.logp, weights),
         "reverse_kl": divergences.reverse_kl(log_target, fit.logp, weights),
@@ -201,7 +201,7 @@ class LimitTask(Task):
         self.world, self.options = world, options
 
     @property
-    def reward_fit(self) -> Fit:  # type: ignore[override]
+    def reward_fit(self) -> Fit:
         """The Bradley–Terry reward's limit, γ log π*, which an unrestricted table contains."""
         assert self.world.true_reward is not None
         return _exact(self.log_ref, self.world.true_reward[None])
@@ -212,10 +212,20 @@ class LimitTask(Task):
     def resampled(self, rng: np.random.Generator) -> LimitTask:
         return self
 
-    def _unreachable(self, *_: object) -> Any:
-        raise NotImplementedError("the population of a table this large is known in closed form only")
+    def iterate(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor) -> Fit:
+        raise NotImplementedError(OUT_OF_REACH)
 
-    iterate = divided = log_loss = comparisons = graph = _unreachable
+    def divided(self, held_out: float, rng: np.random.Generator) -> tuple[Task, Task]:
+        raise NotImplementedError(OUT_OF_REACH)
+
+    def log_loss(self, logp: Tensor) -> Tensor:
+        raise NotImplementedError(OUT_OF_REACH)
+
+    def comparisons(self) -> Tensor:
+        raise NotImplementedError(OUT_OF_REACH)
+
+    def graph(self) -> WinGraph:
+        raise NotImplementedError(OUT_OF_REACH)
 
 
 def _exact(logp: Tensor, student: Tensor | None) -> Fit:

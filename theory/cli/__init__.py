@@ -1,0 +1,1 @@
+"""The command `theory`: parses, calls, prints; no mathematics."""

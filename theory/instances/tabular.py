@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,8 @@ class Instance:
 
     target: Array
     reference: Array
-    data_policy: Array = field(default=None)  # type: ignore[assignment]
-    context_weights: Array = field(default=None)  # type: ignore[assignment]
+    data_policy: Array = None  # type: ignore[assignment]
+    context_weights: Array = None  # type: ignore[assignment]
     gamma: float = 1.0
     features: Array | None = None
     name: str = "instance"

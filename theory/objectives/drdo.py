@@ -35,7 +35,8 @@ def drdo(
 
     Equation: (Δr* − Δr̂_θ)² − α (1−p_w)^γf · log(π(y_w)/(1 − π(y_l))), p_w = σ(Δlogπ)
     Source: drdo eq. 6; α = 0.1, γf = 2
-    Limit: not π*: with a separate head the focal term alone decides the policy; tied (r̂_θ = γ log π) the floor is smaller but not zero
+    Limit: not π*: with a separate head the focal term alone decides the policy; tied
+        (r̂_θ = γ log π) the floor is smaller but not zero
     Note: no reference model
     """
     return (pair.reward_margin - pair.student_margin) ** 2 + alpha * focal_log_odds(pair, gamma_f=gamma_f)

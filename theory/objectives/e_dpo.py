@@ -22,6 +22,8 @@ def e_dpo(
     Equation: min over i ≤ k of E_D[(β(Δlogπ − Δlogπ_ref) − Δr̂_i)²] + λ KL(π_ref‖π), k = 3
     Source: Fisch et al. 2025; drdo §5 (k = 3); β = 0.1 is our default
     Limit: finite for λ > 0 and finite rewards; not π*
-    Note: on the table the k rewards are bootstrap fits, since a convex fit forgets its initialisation (the papers vary the reward heads' initialisation); the loss has the k members on its leading axis and the least member's mean over all the data is minimised
+    Note: on the table the k rewards are bootstrap fits, since a convex fit
+        forgets its initialisation (the papers vary the reward heads' initialisation); the loss has
+        the k members on its leading axis and the least member's mean over all the data is minimised
     """
     return Terms(d_dpo(pair, beta=beta), forward_kl=lambda_)

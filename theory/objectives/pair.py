@@ -59,6 +59,9 @@ class Pair:
     def __getattr__(self, name: str) -> Tensor:
         if name in self.FIELDS:
             raise MissingInput(f"the objective needs {name}, which was not given")
+        margin = getattr(type(self), name, None)
+        if isinstance(margin, property):  # its MissingInput brought us here; raise that one again
+            return margin.__get__(self)
         raise AttributeError(f"Pair has no {name}; it has {', '.join(self.FIELDS)}")
 
     @property

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from theory.errors import UserError, nearest
-from theory.objectives.pair import Pair, Terms
+from theory.objectives.pair import MissingInput, Pair, Terms
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,15 @@ class Hyperparameter:
     def check(self, value: float) -> float:
         """The value as a float; raises `UserError` when it is outside the range."""
         inside = self.about.low <= value <= self.about.high and not (self.about.open_low and value <= self.about.low)
-        if not inside:  # also true for NaN
+        if not (inside and math.isfinite(value)):
             raise UserError(self.option, f"{value:g}", f"must lie in {self.range}")
         return float(value)
+
+    @property
+    def generic(self) -> float:
+        """A value in its range at which nothing vanishes or cancels, as it may at a default of 0, ½ or 1."""
+        bottom, top = max(self.about.low, self.default - 1), min(self.about.high, self.default + 1)
+        return bottom + 0.7 * (top - bottom)
 
 
 _PROBES = 64
@@ -80,19 +88,6 @@ def _probe_inputs(ensemble: int) -> dict[str, Tensor]:
         numbers = torch.rand(shape, dtype=torch.float64, generator=generator)
         inputs[name] = -0.75 - numbers if "logp" in name else torch.ones(shape) if "length" in name else numbers + 1.0
     return inputs
-
-
-class _Recorder(Pair):
-    """A pair that remembers which of its inputs were read."""
-
-    def __init__(self, **inputs: Tensor):
-        self.__dict__.update(hidden=inputs, read=set())
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name not in Pair.FIELDS:
-            return super().__getattr__(name)
-        self.read.add(name)
-        return self.hidden[name]
 
 
 @dataclass(frozen=True)
@@ -149,11 +144,23 @@ class Objective:
         return pair, self.terms(pair)
 
     @cached_property
+    def _settings(self) -> tuple[dict[str, float], ...]:
+        """Hyperparameters to probe at: the defaults, and values at which no term vanishes."""
+        return {}, {"gamma": 1.25, **{p.name: p.generic for p in self.hyperparameters}}
+
+    @cached_property
     def inputs(self) -> frozenset[str]:
-        """The `Pair` attributes that the function reads."""
-        recorder = _Recorder(**_probe_inputs(self.ensemble))
-        self.terms(recorder)
-        return frozenset(recorder.read)
+        """The `Pair` attributes that the function cannot do without."""
+        return frozenset(name for name in Pair.FIELDS if self._misses(name))
+
+    def _misses(self, name: str) -> bool:
+        others = Pair(**{n: value for n, value in self._probe[0].given().items() if n != name})
+        try:
+            for hyper in self._settings:
+                self.terms(others, **hyper)
+        except MissingInput:
+            return True
+        return False
 
     def reads(self, quantity: str) -> bool:
         """Whether the function reads ``quantity`` (``logp``, ``reward``, …) of either response."""
@@ -178,12 +185,7 @@ class Objective:
     @cached_property
     def label_free(self) -> bool:
         """Whether the objective never reads which response was preferred."""
-        pair, terms = self._probe
-        if terms.loss is None:
-            return True
-        swapped = self.terms(pair.swapped()).loss
-        assert swapped is not None
-        return bool(torch.allclose(terms.loss, swapped, rtol=1e-12, atol=1e-12))
+        return not self.has_loss or self._invariant(Pair.swapped)
 
     @cached_property
     def margins(self) -> frozenset[str]:
@@ -192,11 +194,19 @@ class Objective:
 
     def _shift_invariant(self, quantity: str) -> bool:
         """Whether adding a constant to both responses' ``quantity`` leaves the loss as it is."""
-        pair, terms = self._probe
-        shifted = {f"{quantity}_{side}": getattr(pair, f"{quantity}_{side}") - 0.3 for side in ("chosen", "rejected")}
-        moved = self.terms(pair.replace(**shifted)).loss
-        assert moved is not None and terms.loss is not None
-        return bool(torch.allclose(terms.loss, moved, rtol=1e-11, atol=1e-11))
+        sides = [f"{quantity}_{side}" for side in ("chosen", "rejected")]
+        return self._invariant(lambda pair: pair.replace(**{name: getattr(pair, name) - 0.3 for name in sides}))
+
+    def _invariant(self, change: Callable[[Pair], Pair]) -> bool:
+        """Whether the loss of made-up pairs stays as it is under ``change``, at all settings."""
+        pair = self._probe[0]
+        for hyper in self._settings:
+            before, after = self.terms(pair, **hyper).loss, self.terms(change(pair), **hyper).loss
+            assert before is not None
+            assert after is not None
+            if not torch.allclose(before, after, rtol=1e-11, atol=1e-11):
+                return False
+        return True
 
     @property
     def tuned(self) -> Hyperparameter | None:
@@ -229,20 +239,24 @@ def _sections(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def _hyperparameters(function: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError:  # annotations of a user's own that only a type checker can read
-        hints = {}
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.name == "gamma":
             continue
         if isinstance(parameter.default, bool) or not isinstance(parameter.default, int | float):
             raise UserError("--objective", function.__name__, f"hyperparameter {parameter.name} needs a number as default")
-        notes = getattr(hints.get(parameter.name), "__metadata__", ())
-        about = next((note for note in notes if isinstance(note, Hyper)), Hyper())
-        found.append(Hyperparameter(parameter.name, float(parameter.default), about))
+        found.append(Hyperparameter(parameter.name, float(parameter.default), _about(function, parameter)))
     return tuple(found)
+
+
+def _about(function: Callable[..., Any], parameter: inspect.Parameter) -> Hyper:
+    """Read what a parameter's annotation says of it: nothing if only a type checker can read that."""
+    alone = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        hint = typing.get_type_hints(alone, globalns=inspect.unwrap(function).__globals__, include_extras=True)["it"]
+    except Exception:
+        return Hyper()
+    return next((note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Hyper)), Hyper())
 
 
 def make(function: Callable[..., Any], **known: Any) -> Objective:
@@ -293,8 +307,8 @@ def load(specification: str) -> Objective:
 
     The file is executed: it is the user's own code, named on the command line.
     """
-    path, separator, name = specification.rpartition(":")
-    if not separator or not path:
+    path, _, name = specification.rpartition(":")
+    if not path or not name:
         raise UserError("--objective", specification, "give it as path/to/file.py:name")
     if not Path(path).is_file():
         raise UserError("--objective", specification, f"there is no file {path}")
@@ -304,11 +318,11 @@ def load(specification: str) -> Objective:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError("--objective", specification, f"could not be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
-    if not callable(function):
-        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+    if not inspect.isfunction(function):
+        functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
         raise UserError("--objective", specification, f"has no function {name}; " + nearest(name, functions))
     registered = _REGISTRY.get(name.replace("_", "-"))
     made = registered if registered is not None and registered.function is function else make(function)
@@ -317,10 +331,22 @@ def load(specification: str) -> Objective:
 
 
 def _try(made: Objective, specification: str) -> None:
-    """Run a user's objective once on made-up numbers, so that it fails here or not at all."""
+    """Run a user's objective on made-up numbers, so that it fails here or not at all."""
+
+    def require(condition: bool, remedy: str) -> None:
+        if not condition:
+            raise UserError("--objective", specification, remedy)
+
     try:
         terms = made._probe[1]
+        loss = terms.loss
+        says_something = loss is not None or any(float(c) != 0 for c in terms.coefficients.values())
+        require(says_something, "must return a loss or Terms; it returned neither")
+        shape = (_PROBES,) if made.ensemble == 1 else (made.ensemble, _PROBES)
+        elementwise = loss is None or (isinstance(loss, Tensor) and loss.shape == shape)
+        require(elementwise, "must return the unreduced loss: one number for each pair")
+        _ = made.inputs, made.on_policy, made.label_free, made.margins
+    except UserError:
+        raise
     except Exception as error:
         raise UserError("--objective", specification, f"failed on a batch of pairs: {type(error).__name__}: {error}") from error
-    if terms.loss is not None and not (isinstance(terms.loss, Tensor) and terms.loss.shape[-1:] == (_PROBES,)):
-        raise UserError("--objective", specification, "must return the unreduced loss: one number for each pair")

@@ -29,7 +29,7 @@ class Edges:
     context: NDArray[np.int64]
     chosen: NDArray[np.int64]
     rejected: NDArray[np.int64]
-    count: Array
+    count: NDArray[np.float64]
     totals: Array
     vocab: int
     n: float
@@ -59,13 +59,13 @@ def draw_edges(instance: Instance, n: int, seed: int, replicate: int = 0) -> Edg
         won = rng.random(size) < expit(instance.gamma * (logp[first] - logp[second]))
         chosen, rejected = np.where(won, first, second), np.where(won, second, first)
         different = chosen != rejected
-        key, count = np.unique(chosen[different] * instance.vocab + rejected[different], return_counts=True)
+        key, times = np.unique(chosen[different] * instance.vocab + rejected[different], return_counts=True)
         keys.append(key + x * instance.vocab**2)
-        counts.append(count)
+        counts.append(times)
     key = np.concatenate(keys).astype(np.int64)
     context, pair = np.divmod(key, instance.vocab**2)
     chosen, rejected = np.divmod(pair, instance.vocab)
-    count = np.concatenate(counts).astype(np.float64)
+    count: Array = np.concatenate(counts).astype(np.float64)
     return Edges(context, chosen, rejected, count, totals.astype(np.float64), instance.vocab, float(n))
 
 
@@ -75,4 +75,4 @@ def split_edges(data: Edges, held_out: float, rng: np.random.Generator) -> tuple
     ties = data.totals - np.bincount(data.context, data.count, minlength=data.contexts)
     totals = np.bincount(data.context, count, minlength=data.contexts) + rng.binomial(ties.astype(np.int64), held_out)
     rest = replace(data, count=data.count - count, totals=data.totals - totals, n=data.n * (1 - held_out))
-    return rest, replace(data, count=count, totals=totals, n=data.n * held_out)
+    return rest, replace(data, count=count, totals=totals.astype(np.float64), n=data.n * held_out)

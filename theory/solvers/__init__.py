@@ -1,0 +1,1 @@
+"""Exact and second-order solvers, each solution with its certificate."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from theory.objectives import Objective
-from theory.solvers.existence import Mask, WinGraph, tails, vanishing
+from theory.solvers.existence import Mask, Tails, WinGraph, tails, vanishing
 from theory.solvers.options import Options
 from theory.solvers.pairloss import SIDES, PairLoss
 
-# A reward margin so large that only its limit matters.
-INFINITE_REWARD = 1e30
+# A reward margin so large that only its limit matters: far beyond the margins that `tails` probes
+# (1e12 nats times a temperature), yet its square still resolves them in float64.
+INFINITE_REWARD = 1e20
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,19 @@ class Drain:
         rewarded = per_seed_flags(self._terms.reward, seeds)[index][:, None] & self._learns_reward
         if not self.objective.reads("logp"):
             return graph.drained & (rewarded | self.objective.has_loss)
-        shape = tails(self._loss(INFINITE_REWARD if self._learns_reward and self._coupled else 0.0), seeds).take(index)
         entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)[index]
         forward = per_seed_flags(self._terms.forward_kl, seeds)[index]
-        return vanishing(graph, shape, entropic=entropic, forward=forward) | (graph.drained & rewarded)
+
+        def found(shape: Tails) -> Mask:
+            return vanishing(graph, shape.take(index), entropic=entropic, forward=forward)
+
+        finite = tails(self._loss(0.0), seeds)
+        if not (self._learns_reward and self._coupled):
+            return found(finite) | (graph.drained & rewarded)
+        # The learned reward sends its own responses away; what sinks in level does so at any margin.
+        infinite = tails(self._loss(INFINITE_REWARD), seeds)
+        without, level = (replace(infinite, level=mask) for mask in (np.zeros(seeds, bool), finite.level))
+        return found(without) | found(level) | (graph.drained & rewarded)
 
     @property
     def _terms(self) -> Any:

@@ -128,7 +128,7 @@ class _Point:
         self.p = None if policy is None else policy.exp().numpy()
         self.total = np.zeros((self.shape[0], 1))
         if self.p is not None:
-            self._to_logits()
+            self._to_logits(self.p)
         self._add_functionals()
         self._add_ridge()
 
@@ -161,10 +161,10 @@ class _Point:
         """A view of the policy's part, shape (X, V)."""
         return vector[: self.cells].reshape(self.shape)
 
-    def _to_logits(self) -> None:
+    def _to_logits(self, p: Array) -> None:
         slope = self._policy(self.gradient)
         self.total = slope.sum(1, keepdims=True)
-        slope -= self.p * self.total
+        slope -= p * self.total
 
     def _add_functionals(self) -> None:
         problem = self.problem
@@ -198,7 +198,7 @@ class _Point:
             v = self._policy(direction)
             mean = (p * v).sum(1, keepdims=True)
             self._policy(inner)[...] -= mean
-        result = self.pairs @ inner
+        result: Array = np.asarray(self.pairs @ inner)
         if p is not None:
             part = self._policy(result)
             part -= p * part.sum(1, keepdims=True)
@@ -225,7 +225,7 @@ class SparseMinimum:
 def truncated_newton(problem: EdgeProblem, start: Array, *, limit: int = 200) -> SparseMinimum:
     """Minimise by Newton steps solved with Jacobi-preconditioned conjugate gradients, damped as `newton`."""
     theta, point, damping = start, problem.at(start), 0.0
-    for iteration in range(1, limit + 1):
+    for iteration in range(1, limit + 1):  # noqa: B007 (the count is part of the answer)
         norm = float(np.abs(point.gradient).max())
         if norm <= GRADIENT or damping > LARGEST_DAMPING or not np.isfinite(norm):
             break

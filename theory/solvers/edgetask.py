@@ -91,5 +91,5 @@ class EdgeTask(Task):
         if policy is None:
             assert student is not None
             policy = torch.log_softmax(student / self.world.gamma, -1)
-        numbers = (torch.tensor([v], dtype=torch.float64) for v in (value, norm))
-        return Fit(policy[None], None if student is None else student[None], *numbers, torch.tensor([iterations]))
+        total, gradient = (torch.tensor([v], dtype=torch.float64) for v in (value, norm))
+        return Fit(policy[None], None if student is None else student[None], total, gradient, torch.tensor([iterations]))

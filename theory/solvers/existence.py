@@ -122,7 +122,8 @@ class WinGraph:
         """Strongly connected components of all contexts at once; labels of shape (B·V,)."""
         size = self.batch * self.vocab
         edges = np.ones(len(self.winner), dtype=np.int8), (self.winner, self.loser)
-        return connected_components(coo_matrix(edges, shape=(size, size)), directed=True, connection="strong")[1]
+        labels = connected_components(coo_matrix(edges, shape=(size, size)), directed=True, connection="strong")[1]
+        return labels.astype(np.int64)
 
     def _marked(self, nodes: NDArray[np.int64]) -> Mask:
         marks = np.zeros(self.batch * self.vocab, dtype=bool)

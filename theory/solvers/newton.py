@@ -140,7 +140,7 @@ class _State:
         eased = torch.where(self.damping > FIRST_DAMPING / 10, self.damping / 10, torch.zeros_like(self.damping))
         raised = torch.where(self.damping == 0, FIRST_DAMPING, self.damping * 10)
         chosen = [_where(accept, new, old) for new, old in zip(vars(trial).values(), vars(self).values(), strict=True)]
-        return _State(*chosen[:-1], torch.where(accept, eased, raised))
+        return _State(chosen[0], chosen[1], chosen[2], chosen[3], torch.where(accept, eased, raised))
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -272,5 +272,3 @@ def _to_logits(p: Tensor, gradient: dict[str, Tensor], hessian: dict[tuple[str, 
             outer = p.unsqueeze(-1) * p.unsqueeze(-2)
             h = h - total.unsqueeze(-1) * (torch.diag_embed(p) - outer)
         hessian[v, u] = h
-
-

@@ -75,13 +75,14 @@ class Search:
         """S."""
         return self.tasks[0].seeds
 
-    def fit(self, hyper: dict[str, Tensor], starts: Sequence[Tensor]) -> list[Fit]:
+    def fit(self, hyper: dict[str, Tensor], starts: Sequence[Tensor], *, certify: bool = True) -> list[Fit]:
         """The minimiser at given hyperparameters; for an ensemble, the member with the least total loss."""
+        certify = certify or self.objective.ensemble > 1
         rewards = [task.rewards(self.objective) for task in self.tasks]
         best: list[Fit] = []
         for member in range(len(rewards[0])):
             fits = [
-                task.minimise(self.objective, hyper, reward[member], start)
+                task.minimise(self.objective, hyper, reward[member], start, certify=certify)
                 for task, reward, start in zip(self.tasks, rewards, starts, strict=True)
             ]
             if best:
@@ -160,11 +161,18 @@ class _Path:
         self.best: list[Fit] = []
         self.best_value = self.best_score = torch.empty(0)
         self.latest: list[Fit] = []
+        self.before: list[Fit] = []
+
+    def _starts(self) -> list[Tensor]:
+        """Where the last two solutions point (a secant predictor), or the reference at first."""
+        if self.before:
+            return [2 * fit.logp - old.logp for fit, old in zip(self.latest, self.before, strict=True)]
+        return [fit.logp for fit in self.latest] or self.search.references()
 
     def visit(self, value: Tensor) -> Tensor:
         """Fit at ``value`` (S,) and keep what is better; returns the scores (S,)."""
-        starts = [fit.logp for fit in self.latest] or self.search.references()
-        self.latest = self.search.fit({**self.hyper, self.name: value}, starts)
+        fits = self.search.fit({**self.hyper, self.name: value}, self._starts(), certify=False)
+        self.before, self.latest = self.latest, fits
         score = self.criterion(self.latest)
         score = torch.where(torch.isnan(score), torch.inf, score)
         if not self.best:
@@ -182,7 +190,7 @@ class _Path:
         """Parabolic steps in log β inside the bracket of the best grid point."""
         for points in self._brackets():
             vertex = _vertex(points)
-            self.latest = self.best
+            self.latest, self.before = self.best, []
             score = self.visit(vertex.exp())
             points.update(vertex, score)
 

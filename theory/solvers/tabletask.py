@@ -109,4 +109,3 @@ class TableTask(Task):
 def _layout(table: Tensor, shared: bool) -> Tensor:
     """(S, X, …) as it is when contexts share parameters, else each a problem of its own: (S·X, 1, …)."""
     return table if shared else table.flatten(0, 1).unsqueeze(1)
-

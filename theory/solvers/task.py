@@ -147,13 +147,21 @@ class Task(ABC):
             return [self.reward_fit.reward]
         return [self._bootstrap(member) for member in range(objective.ensemble)]
 
-    def minimise(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor) -> Fit:
-        """The minimiser: in closed form if there is one, else the one that ``start`` leads to."""
+    def minimise(
+        self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor, *, certify: bool = True
+    ) -> Fit:
+        """The minimiser: in closed form if there is one, else the one that ``start`` leads to.
+
+        Without ``certify`` a closed form's value and gradient are left unknown (NaN).
+        """
         if not self.has_closed_form(objective, hyper):
             return self.iterate(objective, hyper, reward, start)
         learned = self.options.oracle == "learned" or reward is None
         estimate = self.reward_fit.reward if learned and self._uses_data(objective) else None
         logp = closed_form(objective, self.world.gamma, hyper, self.log_ref, reward, estimate)
+        if not certify:
+            unknown = torch.full((self.seeds,), torch.nan, dtype=torch.float64)
+            return Fit(logp, None, unknown, unknown, torch.zeros(self.seeds, dtype=torch.long))
         fit = self.certify(objective, hyper, reward, logp)
         if estimate is not None:
             fit.iterations = self.reward_fit.iterations

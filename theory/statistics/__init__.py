@@ -1,0 +1,1 @@
+"""Distances, limits, coverage, rates and intervals."""

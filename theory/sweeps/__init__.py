@@ -1,0 +1,1 @@
+"""Sweeps: many fits, stored as they are done, resumable."""

@@ -1,0 +1,5 @@
+"""``python -m theory``."""
+
+from theory.cli.main import main
+
+main()

@@ -1,0 +1,67 @@
+"""``theory instance new|show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from theory.cli import options
+from theory.cli.console import number, print_json, print_table
+
+group = typer.Typer(help="Make and inspect tabular instances (.npz).", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.add_typer(group, name="instance")
+
+
+@group.command("new")
+def new(
+    out: Annotated[Path, typer.Argument(help="File to write (.npz).")],
+    vocab: options.Vocab = 10,
+    contexts: options.Contexts = 10,
+    gamma: options.Gamma = 1.0,
+    ref_noise: options.RefNoise = 0.5,
+    features: options.Features = 0,
+    realizable: options.Realizable = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the instance.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Draw a random instance (π* = softmax of normal logits, π_ref = the same with noise) and write it."""
+    from theory.instances import save_instance
+
+    instance = options.instance_of(
+        None,
+        vocab=vocab,
+        contexts=contexts,
+        gamma=gamma,
+        ref_noise=ref_noise,
+        features=features,
+        realizable=realizable,
+        seed=seed,
+    )
+    save_instance(instance, out)
+    _describe(out, json)
+
+
+@group.command("show")
+def show(file: Annotated[Path, typer.Argument(help="An instance (.npz).")], json: options.Json = False) -> None:
+    """Validate an instance and say what it is: sizes, distances, coverage, the statistical limit."""
+    _describe(file, json)
+
+
+def _describe(file: Path, json: bool) -> None:
+    from theory.instances import load_instance
+    from theory.reports import describe_instance
+
+    facts = describe_instance(load_instance(file))
+    if json:
+        print_json({"file": str(file), **facts})
+    else:
+        rows = [
+            (name.replace("_", " "), number(value) if isinstance(value, float) else str(value)) for name, value in facts.items()
+        ]
+        print_table(str(file), ("", ""), rows)

@@ -1,0 +1,200 @@
+"""``theory sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from theory.cli import options
+from theory.cli.console import floor_text, number, print_json, print_table
+from theory.errors import UserError
+
+if TYPE_CHECKING:
+    from theory.statistics.rates import Interval
+    from theory.sweeps.summary import Line
+
+DEFAULT_METHODS = "rlhf,rkl,pmle,pref-distill,drdo,dpo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep", context_settings=options.EXTRA)(sweep)
+
+
+def sweep(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="Directory of the results; a second start continues it.")],
+    methods: Annotated[str, typer.Option("--methods", help="Objectives, separated by commas.")] = DEFAULT_METHODS,
+    objective: options.ObjectiveFile = None,
+    n: Annotated[
+        str, typer.Option("--n", help="Sizes as LOW:HIGH:COUNT (log-spaced) or a list, such as 1e3,1e5.")
+    ] = "1e2:1e10:9",
+    seeds: Annotated[int, typer.Option("--seeds", help="Data sets at each n.")] = 100,
+    seed: options.Seed = 0,
+    jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one a core.")] = -1,
+    backend: Annotated[str, typer.Option("--backend", help="loky (this machine) or dask:ADDRESS (a cluster).")] = "loky",
+    instance: options.InstanceFile = None,
+    vocab: options.Vocab = 10,
+    contexts: options.Contexts = 10,
+    gamma: options.Gamma = 1.0,
+    ref_noise: options.RefNoise = 0.5,
+    features: options.Features = 0,
+    realizable: options.Realizable = False,
+    instance_seed: options.InstanceSeed = 0,
+    beta: options.Beta = None,
+    ridge: options.Ridge = options.DEFAULT_RIDGE,
+    reward_head: options.RewardHead = "separate",
+    oracle: options.Oracle = "learned",
+    policy_class: options.PolicyClass = "table",
+    reward_class: options.RewardClass = "table",
+    json: options.Json = False,
+) -> None:
+    """Fit many methods at many n over many data sets; resumable, and safe to interrupt at any moment."""
+    from theory.sweeps.plan import Plan
+    from theory.sweeps.run import run_sweep
+    from theory.sweeps.store import Store
+
+    if seeds < 1:
+        raise UserError("--seeds", seeds, "must be at least 1")
+    if jobs == 0:
+        raise UserError("--jobs", jobs, "must be a number of processes, or -1 for one a core")
+    objectives = [options.objective_of(name.strip(), None) for name in methods.split(",") if name.strip()]
+    if objective is not None:
+        objectives.append(options.objective_of(None, objective))
+    world = options.instance_of(
+        instance,
+        vocab=vocab,
+        contexts=contexts,
+        gamma=gamma,
+        ref_noise=ref_noise,
+        features=features,
+        realizable=realizable,
+        seed=instance_seed,
+    )
+    common: dict[str, Any] = {
+        "ridge": ridge,
+        "reward_head": reward_head,
+        "oracle": oracle,
+        "policy_class": policy_class,
+        "reward_class": reward_class,
+        "seed": seed,
+    }
+    settings = [options.settings_of(o, _own(o, objectives, context.args), beta=_beta(o, beta), **common) for o in objectives]
+    plan = Plan(world, tuple(settings), parse_sizes(n), seeds, seed)
+    store = Store(out)
+    with _Bar() as bar:
+        before = run_sweep(plan, store, jobs=jobs, backend=backend, expect=bar.expect, report=bar.advance)
+    _tell(before)
+    names = [chunk.name for chunk in plan.chunks()]
+    _print(store, names, json)
+
+
+def parse_sizes(text: str) -> tuple[float, ...]:
+    """``LOW:HIGH:COUNT`` or a comma-separated list, as increasing whole numbers."""
+    import numpy as np
+
+    parts = text.split(":")
+    if len(parts) == 3:
+        low, high = options.parse_n(parts[0]), options.parse_n(parts[1])
+        count = int(options.parse_number("--n", parts[2]))
+        if count < 1 or high < low or np.isinf(high):
+            raise UserError("--n", text, "must be LOW:HIGH:COUNT with LOW ≤ HIGH and COUNT ≥ 1, such as 1e2:1e10:9")
+        sizes = np.round(np.geomspace(low, high, count)).tolist()
+    elif len(parts) == 1:
+        sizes = [options.parse_n(part) for part in text.split(",")]
+    else:
+        raise UserError("--n", text, "must be LOW:HIGH:COUNT or a list such as 1e3,1e5")
+    # The population is always computed: it is the floor.
+    return tuple(sorted({size for size in sizes if np.isfinite(size)}))
+
+
+def _own(objective: Any, objectives: list[Any], extra: list[str]) -> list[str]:
+    """The options among ``extra`` that are this objective's hyperparameters; unknown to all is an error."""
+    every = {p.option for o in objectives for p in o.hyperparameters}
+    mine = {p.option for p in objective.hyperparameters}
+    own: list[str] = []
+    rest = list(extra)
+    while rest:
+        option = rest.pop(0)
+        name, equals, _ = option.partition("=")
+        value = [] if equals or not rest else [rest.pop(0)]
+        if name in mine or name not in every:
+            own += [option, *value]
+    return own
+
+
+def _beta(objective: Any, beta: str | None) -> str | None:
+    """A number for β applies to the methods that have one; the others keep their own rule."""
+    has = any(p.name == "beta" for p in objective.hyperparameters)
+    return beta if has or beta in ("best", "validation") else None
+
+
+class _Bar:
+    """A progress bar on the terminal; silent elsewhere."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = ("sweep", BarColumn(), MofNCompleteColumn(), "chunks", TimeElapsedColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.progress.__enter__()
+        self.task = self.progress.add_task("sweep", total=None)
+        return self
+
+    def expect(self, missing: int) -> None:
+        self.progress.update(self.task, total=missing)
+
+    def advance(self, chunks: int) -> None:
+        self.progress.advance(self.task, chunks)
+
+    def __exit__(self, *error: Any) -> None:
+        self.progress.__exit__(*error)
+
+
+def _tell(before: Any) -> None:
+    if before.broken:
+        typer.echo(f"{before.broken} results files were half-written and were computed again", err=True)
+    if before.done:
+        typer.echo(f"{before.done} of {before.total} chunks were there already", err=True)
+
+
+def _print(store: Any, names: list[str], json: bool) -> None:
+    from theory.sweeps.summary import curves, summarise
+
+    constant = store.manifest()["asymptotic_constant"]
+    lines = [summarise(curve, constant) for curve in curves(store.read(names).to_pylist())]
+    if json:
+        print_json({"out": str(store.root), "asymptotic_constant": constant, "methods": [_record(line) for line in lines]})
+        return
+    rows = [
+        (
+            line.label,
+            _interval(line.slope, ".3f"),
+            floor_text(line.floor),
+            _interval(line.efficiency, ".3g"),
+            _percent(line.finite),
+        )
+        for line in lines
+    ]
+    first = lines[0]
+    print_table(f"results in {store.root}", ("method", "slope", "floor (nats)", "efficiency", "finite"), rows)
+    typer.echo(
+        "slope of log KL against log n over the upper half of the decades, efficiency c/(n·KL) at\n"
+        f"n = {number(first.largest_n)}, each with a 95% interval; finite: data sets at n = {number(first.smallest_n)} with a finite minimiser, ridge apart."
+    )
+
+
+def _record(line: Line) -> dict[str, Any]:
+    return {name: vars(value) if hasattr(value, "low") else value for name, value in vars(line).items()}
+
+
+def _interval(interval: Interval, form: str) -> str:
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share == share else "–"
