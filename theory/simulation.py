@@ -61,9 +61,10 @@ class Outcome:
         hyper: hyperparameters used.
         forward_kl, reverse_kl: Σ_x ρ_x KL(π*‖π̂) and Σ_x ρ_x KL(π̂‖π*), nats.
         total_variation: Σ_x ρ_x TV.
-        finite: the objective has a finite minimiser on these data without the ridge.
-        vanishing: responses whose probability it sends to 0, (S, X, V) bool; None if unknown (a
-            log-linear class).
+        finite: the objective has a finite minimiser on these data without the ridge; None where
+            that is not decided (see `TableTask.finite`).
+        vanishing: responses whose probability it sends to 0, (S, X, V) bool; None in a log-linear
+            class, where the loss does not tell which.
         gradient_norm, iterations, kind, starts, agreeing: the certificate.
         logp: log π̂, (S, X, V). student: the student's reward, or None.
     """
@@ -73,7 +74,7 @@ class Outcome:
     forward_kl: np.ndarray
     reverse_kl: np.ndarray
     total_variation: np.ndarray
-    finite: np.ndarray
+    finite: np.ndarray | None
     vanishing: Mask | None
     gradient_norm: np.ndarray
     iterations: np.ndarray
@@ -126,9 +127,11 @@ def solve(instance: Instance, task: Task, settings: Settings) -> Outcome:
     search = Search(settings.objective, [task])
     chosen = _choose(search, settings, _forward_kl(instance))
     (fit,) = chosen.fits
-    table = settings.policy_class == settings.reward_class == "table"
-    vanishing = task.vanishing(settings.objective, chosen.hyper) if table else None
-    return _outcome(instance, task, chosen, fit, vanishing)
+    if settings.policy_class == settings.reward_class == "table":
+        vanishing = task.vanishing(settings.objective, chosen.hyper)
+        return _outcome(instance, task, chosen, fit, vanishing, np.asarray(~vanishing.any((1, 2))))
+    assert isinstance(task, TableTask)
+    return _outcome(instance, task, chosen, fit, None, task.finite(settings.objective, chosen.hyper))
 
 
 def _choose(search: Search, settings: Settings, best: Criterion) -> Chosen:
@@ -143,9 +146,8 @@ def _forward_kl(instance: Instance) -> Criterion:
     return lambda fits: divergences.forward_kl(log_target, fits[0].logp, weights)
 
 
-def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing: Mask | None) -> Outcome:
+def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing: Mask | None, finite: Mask | None) -> Outcome:
     log_target, weights = torch.from_numpy(np.log(instance.target)), torch.from_numpy(instance.context_weights)
-    finite = np.ones(task.seeds, bool) if vanishing is None else np.asarray(~vanishing.any((1, 2)))
     distances = {
         "forward_kl": divergences.forward_kl(log_target, fit.logp, weights),
         "reverse_kl": divergences.reverse_kl(log_target, fit.logp, weights),
@@ -153,7 +155,8 @@ def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing
     }
     # Without a ridge a drained response has probability 0 and the forward KL is infinite; where the
     # mass goes instead is not decided by the loss.
-    lost = torch.from_numpy(~finite & (task.options.ridge == 0))
+    infinite = np.zeros(task.seeds, bool) if finite is None else ~finite
+    lost = torch.from_numpy(infinite & (task.options.ridge == 0))
     unknown = {"forward_kl": math.inf, "reverse_kl": math.nan, "total_variation": math.nan}
     measured = {name: torch.where(lost, unknown[name], d).numpy() for name, d in distances.items()}
     return Outcome(

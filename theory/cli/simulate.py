@@ -162,9 +162,11 @@ def _hyper(record: dict[str, Any]) -> str:
 
 def _finite(record: dict[str, Any]) -> str:
     if record["finite"] is None:
-        return "not decided for a log-linear class"
+        return "not decided: this loss in a log-linear class"
     if record["finite"]:
         return "yes"
+    if record["vanishing"] is None:
+        return "no: the class separates the comparisons"
     count = len(record["vanishing"])
     what = f"no: {count} of {record['vocab'] * record['contexts']} probabilities go to 0"
     return what + (f"; the estimate is bounded by --ridge {record['ridge']:g}" if record["ridge"] else "; --ridge bounds it")

@@ -63,6 +63,8 @@ def sweep(
     objectives = [options.objective_of(name.strip(), None) for name in methods.split(",") if name.strip()]
     if objective is not None:
         objectives.append(options.objective_of(None, objective))
+    if not objectives:
+        raise UserError("--methods", methods, "name at least one; see theory methods")
     world = options.instance_of(
         instance,
         vocab=vocab,
@@ -107,7 +109,10 @@ def parse_sizes(text: str) -> tuple[float, ...]:
     else:
         raise UserError("--n", text, "must be LOW:HIGH:COUNT or a list such as 1e3,1e5")
     # The population is always computed: it is the floor.
-    return tuple(sorted({size for size in sizes if np.isfinite(size)}))
+    finite = tuple(sorted({size for size in sizes if np.isfinite(size)}))
+    if not finite:
+        raise UserError("--n", text, "needs at least one finite size; the population is always computed")
+    return finite
 
 
 def _own(objective: Any, objectives: list[Any], extra: list[str]) -> list[str]:
@@ -177,23 +182,26 @@ def _print(store: Any, names: list[str], json: bool) -> None:
             floor_text(line.floor),
             _interval(line.efficiency, ".3g"),
             _percent(line.finite),
+            line.verdict,
         )
         for line in lines
     ]
     first = lines[0]
-    print_table(f"results in {store.root}", ("method", "slope", "floor (nats)", "efficiency", "finite"), rows)
+    print_table(f"results in {store.root}", ("method", "slope", "floor (nats)", "efficiency", "finite", "verdict"), rows)
     typer.echo(
         "slope of log KL against log n over the upper half of the decades, efficiency c/(n·KL) at\n"
-        f"n = {number(first.largest_n)}, each with a 95% interval; finite: data sets at n = {number(first.smallest_n)} with a finite minimiser, ridge apart."
+        f"n = {number(first.largest_n)}, each with a 95% interval; finite: data sets at\n"
+        f"n = {number(first.smallest_n)} with a finite minimiser, ridge apart."
     )
 
 
 def _record(line: Line) -> dict[str, Any]:
-    return {name: vars(value) if hasattr(value, "low") else value for name, value in vars(line).items()}
+    numbers = {name: vars(value) if hasattr(value, "low") else value for name, value in vars(line).items()}
+    return {**numbers, "verdict": line.verdict}
 
 
 def _interval(interval: Interval, form: str) -> str:
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+    return f"{interval.value:{form}} ±{(interval.high - interval.low) / 2:.1g}"
 
 
 def _percent(share: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,21 +108,29 @@ def draw(instance: Instance, n: int, seed: int, replicates: range = range(1)) ->
 def bootstrap(data: WinCounts, rng: np.random.Generator) -> WinCounts:
     """Resample every data set's comparisons with replacement, within contexts; exact in law.
 
-    The population is its own resample.
+    The population is its own resample. A data set's resample is a function of that data set and
+    of ``rng`` alone, not of the others beside it.
     """
     if math.isinf(data.n):
         return data
+    wins = [_resampled(one, stream) for one, stream in _streams(data, rng)]
+    return WinCounts(np.concatenate(wins), data.totals, data.n)
+
+
+def _resampled(data: WinCounts, rng: np.random.Generator) -> Array:
     totals = data.totals.astype(np.int64)
     cells = data.wins.reshape(*data.totals.shape, -1)
     ties = data.totals - cells.sum(-1)
     p = np.concatenate([cells, ties[..., None]], -1) / np.maximum(totals, 1)[..., None]
     p[totals == 0, -1] = 1.0
     resampled = rng.multinomial(totals, p / p.sum(-1, keepdims=True))[..., :-1]
-    return WinCounts(resampled.reshape(data.wins.shape).astype(np.float64), data.totals, data.n)
+    return resampled.reshape(data.wins.shape).astype(np.float64)
 
 
 def split(data: WinCounts, held_out: float, rng: np.random.Generator) -> tuple[WinCounts, WinCounts]:
     """Divide the comparisons into a training and a held-out part, each comparison independently.
+
+    A data set's division is a function of that data set and of ``rng`` alone, as in `bootstrap`.
 
     Args:
         held_out: expected share of the held-out part.
@@ -130,8 +140,20 @@ def split(data: WinCounts, held_out: float, rng: np.random.Generator) -> tuple[W
     """
     if math.isinf(data.n):
         raise UserError("--beta", "validation", "needs a finite n: the population has no held-out part")
-    wins = rng.binomial(data.wins.astype(np.int64), held_out).astype(np.float64)
-    ties = rng.binomial((data.totals - data.wins.sum((-1, -2))).astype(np.int64), held_out)
-    totals = wins.sum((-1, -2)) + ties
+    parts = [_held_out(one, held_out, stream) for one, stream in _streams(data, rng)]
+    wins, totals = (np.concatenate(part) for part in zip(*parts, strict=True))
     rest = WinCounts(data.wins - wins, data.totals - totals, data.n * (1 - held_out))
     return rest, WinCounts(wins, totals, data.n * held_out)
+
+
+def _held_out(data: WinCounts, share: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    wins = rng.binomial(data.wins.astype(np.int64), share).astype(np.float64)
+    ties = rng.binomial((data.totals - data.wins.sum((-1, -2))).astype(np.int64), share)
+    return wins, wins.sum((-1, -2)) + ties
+
+
+def _streams(data: WinCounts, rng: np.random.Generator) -> Iterator[tuple[WinCounts, np.random.Generator]]:
+    """Each data set with a random stream that its own numbers and ``rng`` decide."""
+    root = int(rng.integers(2**63))
+    for k, wins in enumerate(data.wins):
+        yield data.seeds(slice(k, k + 1)), np.random.default_rng([root, zlib.crc32(wins.tobytes())])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from theory.objectives import Objective
-from theory.solvers.existence import Mask, Tails, WinGraph, tails, vanishing
+from theory.solvers.existence import Mask, Tails, WinGraph, stopped, tails, vanishing
 from theory.solvers.options import Options
 from theory.solvers.pairloss import SIDES, PairLoss
 
@@ -48,6 +48,29 @@ class Drain:
         infinite = tails(self._loss(INFINITE_REWARD), seeds)
         without, level = (replace(infinite, level=mask) for mask in (np.zeros(seeds, bool), finite.level))
         return found(without) | found(level) | (graph.drained & rewarded)
+
+    def by_separation(self, seeds: int) -> tuple[Mask, Mask] | None:
+        """Whether separable comparisons leave no finite minimiser, each of shape (S,).
+
+        Through the reward's class (a learned reward becomes infinite) and through the policy's;
+        None for a loss that the level of the log-probabilities moves too, which separability
+        alone does not decide.
+        """
+        none = np.zeros(seeds, dtype=bool)
+        rewarded = per_seed_flags(self._terms.reward, seeds) & self._learns_reward
+        if not self.objective.reads("logp"):
+            return rewarded | self.objective.has_loss, none
+        by_reward = self._drains(INFINITE_REWARD, seeds) if self._learns_reward and self._coupled else none
+        by_policy = self._drains(0.0, seeds)
+        return None if by_reward is None or by_policy is None else (rewarded | by_reward, by_policy)
+
+    def _drains(self, margin: float, seeds: int) -> Mask | None:
+        shape = tails(self._loss(margin), seeds)
+        if shape.level.any():
+            return None
+        entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)
+        forward = per_seed_flags(self._terms.forward_kl, seeds)
+        return ~shape.separated & ~stopped(shape, entropic=entropic, forward=forward)
 
     @property
     def _terms(self) -> Any:

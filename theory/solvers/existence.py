@@ -185,8 +185,12 @@ def vanishing(graph: WinGraph, shape: Tails, *, entropic: Mask, forward: Mask) -
     levels = np.where(_column(shape.chain), ~graph.won & some, unseen | (compared & ~graph.kept))
     levels = np.where(_column(shape.separated), unseen, levels)
     found = np.where(_column(shape.level), levels, graph.drained & ~_column(shape.separated))
-    stopped = (entropic & (shape.exponent > 1 - 1e-9)) | (forward & (shape.exponent > 0)) | ~shape.inverted
-    return found & ~_column(stopped)
+    return found & ~_column(stopped(shape, entropic=entropic, forward=forward))
+
+
+def stopped(shape: Tails, *, entropic: Mask, forward: Mask) -> Mask:
+    """Where a barrier, or a loss that is bounded when inverted, stops every drain; see `vanishing`."""
+    return (entropic & (shape.exponent > 1 - 1e-9)) | (forward & (shape.exponent > 0)) | ~shape.inverted
 
 
 def _column(flags: Mask) -> Mask:

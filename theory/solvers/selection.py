@@ -190,6 +190,8 @@ class _Path:
         """Parabolic steps in log β inside the bracket of the best grid point."""
         for points in self._brackets():
             vertex = _vertex(points)
+            if torch.equal(vertex, points.middle):
+                return
             self.latest, self.before = self.best, []
             score = self.visit(vertex.exp())
             points.update(vertex, score)

@@ -12,10 +12,12 @@ from torch import Tensor
 from theory.objectives import Objective
 from theory.objectives.reward import bradley_terry
 from theory.sampling import WinCounts, bootstrap, split
-from theory.solvers.existence import WinGraph
+from theory.solvers.drain import Drain
+from theory.solvers.existence import Mask, WinGraph
 from theory.solvers.newton import Minimum, newton
 from theory.solvers.options import Options
 from theory.solvers.problem import Problem
+from theory.solvers.separation import separable
 from theory.solvers.task import Fit, Task, World
 
 
@@ -58,6 +60,33 @@ class TableTask(Task):
         value, gradient, _ = problem.evaluate(theta)
         none = torch.zeros(problem.size, dtype=torch.long)
         return self._fit(problem, Minimum(theta, value, gradient.abs().amax(-1), none, none.bool()))
+
+    def finite(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask | None:
+        """Whether a finite minimiser exists without the ridge, shape (S,), for log-linear classes too.
+
+        None where it is not decided: a loss that depends on the level of the log-probabilities
+        (`sft`, `drdo`, `oracle`) in a log-linear class.
+        """
+        classes = (self.world.reward_features, self.world.policy_features)
+        if classes == (None, None):
+            return np.asarray(~self.vanishing(objective, hyper).any((1, 2)))
+        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
+        through = Drain(objective, per_seed, self.world.gamma, self.options).by_separation(self.seeds)
+        if through is None:
+            return None
+        lost = [flags & self._separated(features) for flags, features in zip(through, classes, strict=True) if flags.any()]
+        return ~np.any([np.zeros(self.seeds, dtype=bool), *lost], axis=0)
+
+    def _separated(self, features: Tensor | None) -> Mask:
+        """Which data sets are separable in a class, shape (S,)."""
+        if features is None:
+            return np.asarray(self.graph().drained.reshape(self.seeds, -1).any(1))
+        phi = features.numpy()
+        found = []
+        for wins in self.data.wins:
+            x, chosen, rejected = np.nonzero(wins)
+            found.append(separable(phi[x, chosen] - phi[x, rejected]))
+        return np.array(found)
 
     @cached_property
     def _frequencies(self) -> Tensor:

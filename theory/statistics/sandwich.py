@@ -13,33 +13,15 @@ from torch import Tensor
 
 from theory.instances.tabular import Array, expit
 from theory.objectives import Objective
-from theory.solvers.derivatives import PairDerivatives, pair_derivatives
-from theory.solvers.pairloss import SIDES, PairLoss
 from theory.solvers.problem import CHUNK, Problem
 from theory.solvers.tabletask import TableTask
 from theory.solvers.task import REWARD, Fit
+from theory.statistics.stages import Channel, Stage, scatter
 
-# Eigenvalues of a Hessian below this share of the largest belong to directions that are not identified.
-FLAT = 1e-10
-# Length of the part of such directions that may be rounding.
+# Share of a flat direction that may move log π̂ by rounding alone.
 MOVES = 1e-4
 # Least eigenvalue of a covariance, as a share of the uncentred one's largest, that is not rounding.
 RANK = 1e-12
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One input of a loss, as the score of every labelled pair.
-
-    Attributes:
-        slope: ∂ℓ/∂input at each pair (winner on axis −2), shape (P, V, V).
-        side: the response whose number the input is, ``chosen`` or ``rejected``.
-        block: which table of parameters the number stands in.
-    """
-
-    slope: Tensor
-    side: str
-    block: int
 
 
 @dataclass(frozen=True)
@@ -127,13 +109,6 @@ class Sandwich:
         return torch.einsum("pvd,pjkd->pjkv", self.map, u - self.mean[:, None, None])
 
 
-def scatter(table: Tensor, row: str, column: str) -> Tensor:
-    """A table of pairs (P, V, V), winner on axis −2, as a matrix over the responses of two sides."""
-    if row == column:
-        return torch.diag_embed(table.sum(-1 if row == "chosen" else -2))
-    return table if row == "chosen" else table.mT
-
-
 def sandwiches(task: TableTask, objective: Objective, hyper: dict[str, Tensor], fit: Fit) -> Iterator[Sandwich]:
     """The sandwich of a fit, in runs of contexts (data sets × contexts, in order) that fit in memory.
 
@@ -153,11 +128,11 @@ def sandwiches(task: TableTask, objective: Objective, hyper: dict[str, Tensor], 
     for start in range(0, final.size, step):
         part = slice(start, start + step)
         inside = {v: t.flatten(0, 1)[part] for v, t in tables.items() if t is not None and v in final.variables}
-        stages = [_Stage(_take(final, part), inside)]
+        stages = [Stage(_take(final, part), inside)]
         if first is not None:
             student = task.reward_fit.student
             assert student is not None
-            stages.append(_Stage(_take(first, part), {"student": student.flatten(0, 1)[part]}))
+            stages.append(Stage(_take(first, part), {"student": student.flatten(0, 1)[part]}))
         yield _sandwich(*stages)
 
 
@@ -165,120 +140,23 @@ def _take(problem: Problem, part: slice) -> Problem:
     return problem.take(part)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """One minimisation at its solution: a table of parameters for each trained variable, (P, V)."""
-
-    problem: Problem
-    tables: dict[str, Tensor]
-
-    @cached_property
-    def _loss(self) -> PairLoss:
-        p = self.problem
-        one = torch.ones_like(p.log_ref[:, 0, :1, None])
-        fixed = {"length_chosen": one, "length_rejected": one, **_ends("ref_logp", p.log_ref[:, 0])}
-        hyper = {name: value[:, None, None] for name, value in p.hyper.items()}
-        return PairLoss(p.objective, p.gamma, hyper, fixed, p.tied, p.variables)
-
-    @cached_property
-    def _derivatives(self) -> PairDerivatives:
-        """ℓ differentiated in the trained tables and in the fixed reward, at every pair."""
-        shape = self.problem.frequencies[:, 0].shape
-        chosen = {v: self.tables[v].unsqueeze(-1).expand(shape) for v in self.problem.variables}
-        rejected = {v: self.tables[v].unsqueeze(-2).expand(shape) for v in self.problem.variables}
-        inputs = self._loss.inputs(chosen, rejected)
-        if self.problem.reward is not None:
-            inputs |= {name: t.expand(shape) for name, t in _ends("reward", self.problem.reward[:, 0]).items()}
-        return pair_derivatives(self._loss, inputs)
-
-    def channels(self) -> list[Channel]:
-        """The scores in the tables of this stage, before any change to logits."""
-        if not self.problem.objective.has_loss:
-            return []
-        gradient = self._derivatives.gradient
-        found = [(k, s) for k, v in enumerate(self.problem.variables) for s in self._loss.sources(v)]
-        return [Channel(_seen(gradient[name] * sign, self.problem), side, k) for k, (name, side, sign) in found]
-
-    def to_parameters(self, table: Tensor) -> Tensor:
-        """(P, D, ·) of derivatives in log π (and rewards) as derivatives in the logits: (I − π1ᵀ) on the policy."""
-        policy = self.tables.get("policy")
-        if policy is None:
-            return table
-        size = policy.shape[-1]
-        top = table[:, :size] - policy.exp().unsqueeze(-1) * table[:, :size].sum(1, keepdim=True)
-        return torch.cat([top, table[:, size:]], 1)
-
-    def cross(self) -> Tensor:
-        """G = ∂²L/∂θ∂r, shape (P, D, V); the part of −a·E_π[r] is −a(diag π − ππᵀ)."""
-        p = self.problem
-        size = p.log_ref.shape[-1]
-        total = p.log_ref.new_zeros(p.size, len(p.variables) * size, size)
-        if p.objective.has_loss:
-            hessian = self._derivatives.hessian
-            for k, v in enumerate(p.variables):
-                for name, side, sign in self._loss.sources(v):
-                    for other in SIDES:
-                        weighted = p.frequencies[:, 0] * _seen(hessian[name, f"reward_{other}"] * sign, p)
-                        total[:, k * size : (k + 1) * size] += scatter(weighted, side, other)
-        total = self.to_parameters(total)
-        if "policy" in self.tables:
-            pi = self.tables["policy"].exp()
-            total[:, :size] -= p.functionals.reward * (torch.diag_embed(pi) - pi.unsqueeze(-1) * pi.unsqueeze(-2))
-        return total
-
-    def jacobian(self) -> Tensor:
-        """J = ∂ log π/∂θ, shape (P, V, D): I − 1πᵀ on the policy's logits, or on r/γ where r is all there is."""
-        eye = torch.eye(self.problem.log_ref.shape[-1], dtype=torch.float64)
-        if "policy" not in self.tables:
-            scaled = self.tables["student"] / self.problem.gamma
-            return (eye - torch.softmax(scaled, -1).unsqueeze(-2)) / self.problem.gamma
-        tangent = eye - self.tables["policy"].exp().unsqueeze(-2)
-        return torch.cat([tangent, *(torch.zeros_like(tangent) for _ in self.problem.variables[1:])], -1)
-
-    @cached_property
-    def _hessians(self) -> tuple[Tensor, Tensor]:
-        theta = torch.cat([self.tables[v] for v in self.problem.variables], -1)
-        full = self.problem.evaluate(theta)[2]
-        if not bool(self.problem.ridge.any()):
-            return full, full
-        bare = replace(self.problem, ridge=torch.zeros_like(self.problem.ridge))
-        return full, bare.evaluate(theta)[2]
-
-    def inverse(self) -> Tensor:
-        """H⁺, shape (P, D, D)."""
-        values, vectors = torch.linalg.eigh(self._hessians[0])
-        keep = values > RANK * values.abs().amax(-1, keepdim=True)
-        return (vectors * torch.where(keep, 1 / torch.where(keep, values, 1.0), 0.0).unsqueeze(-2)) @ vectors.mT
-
-    def flat(self) -> Tensor:
-        """Directions in which the objective without its ridge does not curve upwards: columns, zero elsewhere."""
-        values, vectors = torch.linalg.eigh(self._hessians[1])
-        return vectors * (values <= FLAT * values.abs().amax(-1, keepdim=True)).unsqueeze(-2)
+def _share(image: Tensor, source: Tensor) -> Tensor:
+    """‖image‖/‖source‖, 0 where there is no source, shape (P,)."""
+    return torch.linalg.matrix_norm(image) / torch.linalg.matrix_norm(source).clamp_min(1e-300)
 
 
-def _ends(name: str, table: Tensor) -> dict[str, Tensor]:
-    """A table (P, V) as the inputs of `Pair` at every pair's two responses."""
-    return {f"{name}_chosen": table.unsqueeze(-1), f"{name}_rejected": table.unsqueeze(-2)}
-
-
-def _seen(table: Tensor, problem: Problem) -> Tensor:
-    """The table, and 0 where a pair was never seen and its derivative is not finite."""
-    unseen = (problem.frequencies[:, 0] == 0) & ~torch.isfinite(table)
-    return torch.where(unseen, table.new_zeros(()), table)
-
-
-def _sandwich(final: _Stage, first: _Stage | None = None) -> Sandwich:
-    jacobian, inverse = final.jacobian(), final.inverse()
-    moved = torch.linalg.matrix_norm(jacobian @ final.flat())
-    reach = -jacobian @ inverse
+def _sandwich(final: Stage, first: Stage | None = None) -> Sandwich:
+    jacobian, flat = final.jacobian(), final.flat()
+    moved = _share(jacobian @ flat, flat)
+    reach = -jacobian @ final.inverse()
     # The map acts on scores in log π; (I − π1ᵀ) turns them into scores in the logits.
     size = reach.shape[-1]
     change = final.to_parameters(torch.eye(size, dtype=torch.float64).expand(len(reach), size, size))
     channels, maps = final.channels(), [reach @ change]
     if first is not None:
         through = reach @ final.cross()
-        lost = torch.linalg.matrix_norm(through @ first.flat()) / torch.linalg.matrix_norm(through).clamp_min(1e-300)
-        moved = torch.maximum(moved, lost)
+        flat = first.flat()
+        moved = torch.maximum(moved, _share(through @ flat, flat) / torch.linalg.matrix_norm(through).clamp_min(1e-300))
         channels += [replace(c, block=len(final.problem.variables) + c.block) for c in first.channels()]
         maps.append(-through @ first.inverse())
     return Sandwich(torch.cat(maps, -1), channels, final.problem.frequencies[:, 0], moved <= MOVES)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlsplit
 
 import joblib
 import torch
@@ -74,7 +76,7 @@ def _rows(chunk: Chunk, outcome: Outcome, seconds: float) -> list[Row]:
                 "forward_kl": float(outcome.forward_kl[i]),
                 "reverse_kl": float(outcome.reverse_kl[i]),
                 "total_variation": float(outcome.total_variation[i]),
-                "finite": bool(outcome.finite[i]) if outcome.vanishing is not None else None,
+                "finite": None if outcome.finite is None else bool(outcome.finite[i]),
                 "gradient_norm": float(outcome.gradient_norm[i]),
                 "iterations": int(outcome.iterations[i]),
                 "agreeing_starts": int(outcome.agreeing[i]),
@@ -163,10 +165,18 @@ def _backend(name: str) -> AbstractContextManager[Any]:
     except ImportError:
         raise UserError("--backend", name, "needs the cluster extra: pip install 'prefproof[dask]'") from None
     try:
+        _knock(address)
         Client(address, timeout="10s")
     except (OSError, TimeoutError, ValueError) as error:
         raise UserError("--backend", name, f"no scheduler answers there ({type(error).__name__})") from error
     return joblib.parallel_config(backend="dask")
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` if nothing listens there, before a client starts to retry and to log."""
+    place = urlsplit(address if "://" in address else f"tcp://{address}")
+    if place.scheme in ("tcp", "tls"):
+        socket.create_connection((place.hostname or "", place.port or 8786), timeout=10).close()
 
 
 def curve(instance: Instance, settings: Settings, sizes: Iterable[float], seeds: int, seed: int = 0) -> list[Row]:

@@ -16,6 +16,12 @@ CONFIGURATION = ("beta_rule", "reward_head", "oracle", "policy_class", "reward_c
 DEFAULTS = {"reward_head": "separate", "oracle": "learned", "policy_class": "table", "reward_class": "table"}
 
 
+# A floor below this (nats) is 0 to the precision of the solvers.
+CONSISTENT = 1e-9
+# An efficiency whose interval reaches this is called 1.
+ATTAINED = 0.95
+
+
 @dataclass(frozen=True)
 class Curve:
     """Forward KL against n for one method.
@@ -52,13 +58,25 @@ class Line:
     efficiency: Interval
     finite: float
 
+    @property
+    def verdict(self) -> str:
+        """What the numbers say: where it converges, and whether at the statistical limit."""
+        if not np.isfinite(self.floor):
+            return "floor unknown"
+        if self.floor > CONSISTENT:
+            return "stops at floor"
+        attains = self.efficiency.high >= ATTAINED or self.efficiency.value >= ATTAINED
+        return "efficient" if attains else "consistent"
+
 
 def curves(rows: Iterable[Mapping[str, Any]]) -> list[Curve]:
     """Rows gathered by method and configuration, in the order they appear."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], dict[Any, Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["method"], *(row[name] for name in CONFIGURATION), _fixed(row)), []).append(row)
-    return [_curve(group, _same_method(groups, group[0]["method"])) for group in groups.values()]
+        key = (row["method"], *(row[name] for name in CONFIGURATION), _fixed(row))
+        # A data set stored twice (by versions that cut their chunks differently) counts once.
+        groups.setdefault(key, {})[row["n"], row["seed"]] = row
+    return [_curve(list(group.values()), _same_method(groups, key[0])) for key, group in groups.items()]
 
 
 def _fixed(row: Mapping[str, Any]) -> str:
