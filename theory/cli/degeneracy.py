@@ -39,6 +39,7 @@ def degeneracy(
     """
     from theory.degeneracy import ROLES, Design
     from theory.degeneracy import degeneracy as compute
+    from theory.process import use_threads
 
     if beta in ("best", "validation"):
         raise UserError("--beta", beta, "needs a target or held-out data; give a number")
@@ -47,6 +48,7 @@ def degeneracy(
     if not ridge > 0:
         raise UserError("--ridge", ridge, "must be positive: the masses are those of the bounded estimate")
     design = Design(pairs, unseen, data_sets, ridge, seed)
+    use_threads(design.vocab**2)
     grid = [(m, p) for p in _numbers("--preference", preference) for m in _whole("--labels", labels)]
     rows = [compute(chosen, settings.values, design, m, p) for m, p in grid]
     if json:

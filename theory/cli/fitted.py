@@ -28,6 +28,15 @@ RULES = {
 
 
 def write_policy(path: Path, fitted: FittedData) -> None:
+    """Write the policy whole or not at all.
+
+    Arrays: ``context`` (X,) and ``response`` (N,) names; responses of context x are offsets[x] …
+    offsets[x+1] − 1; ``logp`` (nats), ``probability``, and its bounds ``low`` and ``high``, NaN
+    where withheld.
+
+    Raises:
+        UserError: there is no finite policy, the names are too long, or the file cannot be written.
+    """
     import numpy as np
 
     from theory.instances import save_npz
@@ -102,9 +111,8 @@ def record(fitted: FittedData, rule: str, data: Path, seconds: float) -> dict[st
 
 def _interval_note(fitted: FittedData) -> str:
     ridge = fitted.settings.options.ridge
-    of = f"of the estimate with --ridge {ridge:g}; " if ridge else ""
-    taken = " and of the hyperparameters as chosen" if fitted.settings.searched else ""
-    return f"{of}delta method on the log-odds, for many comparisons in each context{taken}"
+    estimate = f"{fitted.settings.objective.name} at these hyperparameters" + (f" and --ridge {ridge:g}" if ridge else "")
+    return f"for what {estimate} would give on more such data; delta method on the log-odds, many comparisons in a context"
 
 
 def _policy(fitted: FittedData) -> list[dict[str, Any]]:
@@ -121,6 +129,7 @@ def _policy(fitted: FittedData) -> list[dict[str, Any]]:
 
 
 def print_fit(fitted: FittedData, rule: str, data: Path, seconds: float, top: int, policy_out: Path | None) -> None:
+    """The fit as tables for people: what was fitted, how good it is, and the first contexts' top responses."""
     comparisons, n = fitted.comparisons, fitted.comparisons.n
     size = f"{n:,.0f} comparisons, {len(comparisons.contexts):,} contexts, {len(comparisons.keys):,} responses in them"
     rows = [
@@ -159,6 +168,8 @@ def _hyper(fitted: FittedData, rule: str) -> str:
 
 
 def _likelihood(value: float, n: float) -> str:
+    if math.isnan(value):
+        return "–: there is no finite policy"
     return f"{number(value, 6)} nats, {number(value / n, 4)} a comparison"
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import typer
 
 from theory.errors import UserError
-from theory.memory import keep_memory
+from theory.process import keep_memory
 
 # Some versions of typer carry a click of their own, so its error class is found through a public one.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]

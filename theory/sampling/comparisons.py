@@ -85,7 +85,8 @@ class Comparisons:
     @property
     def responses(self) -> Any:
         """Name of each node's response (an Arrow string array of length N)."""
-        return self.vocabulary.take(pa.array(self.keys % len(self.vocabulary)))
+        index = pa.py_buffer(self.keys % len(self.vocabulary))
+        return self.vocabulary.take(pa.Array.from_buffers(pa.int64(), len(self.keys), [None, index]))
 
     def name(self, node: int) -> tuple[str, str]:
         """The context and the response of a node."""
@@ -147,8 +148,8 @@ def aggregate(columns: Columns) -> Comparisons:
     context = columns.text("context").dictionary_encode()
     sides = [columns.text(name) for name in COLUMNS[1:]]
     response = pa.concat_arrays(sides).dictionary_encode()
-    where, size = np.asarray(context.indices, dtype=np.int64), len(response.dictionary)
-    chosen, rejected = np.split(np.asarray(response.indices, dtype=np.int64), 2)
+    where, size = _numpy(context.indices), len(response.dictionary)
+    chosen, rejected = np.split(_numpy(response.indices), 2)
     same = np.flatnonzero(chosen == rejected)
     if len(same):
         row = int(same[0])
@@ -161,6 +162,11 @@ def aggregate(columns: Columns) -> Comparisons:
     offsets = np.searchsorted(keys // size, np.arange(len(context.dictionary) + 1))
     count = np.bincount(seen, _counts(columns), minlength=len(pairs)).astype(np.float64)
     return Comparisons(context.dictionary, response.dictionary, keys, offsets, winners, losers, count)
+
+
+def _numpy(array: Any) -> Index:
+    """An Arrow array of integers as a NumPy one; Arrow's own conversion would import pandas."""
+    return np.from_dlpack(array).astype(np.int64)
 
 
 def _counts(columns: Columns) -> Array | None:
@@ -209,7 +215,7 @@ def read_reference(path: str | Path, data: Comparisons, argument: str = "--refer
     logp = _log_probabilities(columns)
     size = len(data.vocabulary)
     codes = [
-        pc.fill_null(pc.index_in(columns.text(name), value_set=names), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        _numpy(pc.fill_null(pc.index_in(columns.text(name), value_set=names), -1))
         for name, names in (("context", data.contexts), ("response", data.vocabulary))
     ]
     key = np.where((codes[0] >= 0) & (codes[1] >= 0), codes[0] * size + codes[1], -1)

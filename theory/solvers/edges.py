@@ -89,6 +89,11 @@ class EdgeProblem:
         """The objective near ``theta``."""
         return _Point(self, self.tables(theta))
 
+    def shortened(self, step: Array) -> Array:
+        """The step, cut to the longest move of a logit that the functionals allow."""
+        longest = self.functionals.longest_step
+        return step if np.isinf(longest) else step / max(1.0, float(np.abs(step[: self.log_ref.numel()]).max()) / longest)
+
     @cached_property
     def ends(self) -> dict[str, Tensor]:
         """Flat index into a table of each edge's two responses."""
@@ -229,7 +234,7 @@ def truncated_newton(problem: EdgeProblem, start: Array, *, limit: int = 200) ->
         norm = float(np.abs(point.gradient).max())
         if norm <= GRADIENT or damping > LARGEST_DAMPING or not np.isfinite(norm):
             break
-        step = _step(point, damping, norm)
+        step = problem.shortened(_step(point, damping, norm))
         decrement = -float(point.gradient @ step) / 2
         if decrement > 0:
             trial = problem.at(theta + step)

@@ -125,6 +125,12 @@ class WinGraph:
         labels = connected_components(coo_matrix(edges, shape=(size, size)), directed=True, connection="strong")[1]
         return labels.astype(np.int64)
 
+    @property
+    def strongly_connected(self) -> bool:
+        """Whether every context is one component, so that no direction is free for any loss."""
+        labels = self.components.reshape(self.batch, self.vocab)
+        return bool((labels == labels[:, :1]).all())
+
     def _marked(self, nodes: NDArray[np.int64]) -> Mask:
         marks = np.zeros(self.batch * self.vocab, dtype=bool)
         marks[nodes] = True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from theory.objectives import Terms
+
+# Longest step in a logit, in nats, while a term in E_π is present. Such terms are flat where a
+# probability is tiny: a longer step may land a response there, where every gradient is zero.
+LONGEST_STEP = 3.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ class Functionals:
     def zero(self) -> bool:
         """Whether all four coefficients vanish."""
         return not any(bool(c.any()) for c in (self.reward, self.entropy, self.kl, self.forward_kl))
+
+    @property
+    def longest_step(self) -> float:
+        """The longest step in a logit that their quadratic model is good for, in nats."""
+        return LONGEST_STEP if any(bool(c.any()) for c in (self.reward, self.entropy, self.kl)) else math.inf
 
     def _log_utility(self, logp: Tensor, log_ref: Tensor, reward: Tensor | None) -> Tensor:
         """u with −aE_π[r] − αH + βKL(π‖π_ref) = E_π[u]."""

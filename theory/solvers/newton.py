@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
@@ -35,6 +35,10 @@ class Smooth(Protocol):
 
     def take(self, index: Tensor) -> Self: ...
 
+    def excess(self, step: Tensor) -> Tensor:
+        """How many times too long each step is for the quadratic model, shape (S,); at most 1 if it is not."""
+        ...
+
 
 @dataclass
 class Minimum:
@@ -66,7 +70,8 @@ def newton(problem: Smooth, start: Tensor, *, limit: int = 200) -> Minimum:
 
     A step solves (H + μ·scale·I + gauge) d = −g and is kept if the objective falls; μ grows
     tenfold on refusal or when the matrix is not positive definite, and shrinks on success, so
-    that convex problems end in pure Newton steps. Converged problems leave the batch.
+    that convex problems end in pure Newton steps. A step that the problem calls too long is
+    shortened first. Converged problems leave the batch.
     """
     size = problem.size
     best = Minimum(
@@ -79,19 +84,19 @@ def newton(problem: Smooth, start: Tensor, *, limit: int = 200) -> Minimum:
     active = torch.arange(size)
     state = _State.at(problem, start)
     for iteration in range(1, limit + 1):
-        step, definite, decrement = state.step(problem.gauge)
+        step = state.step(problem.gauge)
         norm = state.gradient.abs().amax(-1)
         # With damping on, the full step did not improve: the gradient is all there is to gain.
-        done = definite & (norm <= GRADIENT) & ((decrement <= DECREMENT) | (state.damping > 0))
+        done = step.definite & (norm <= GRADIENT) & ((step.decrement <= DECREMENT) | (state.damping > 0))
         done |= ~torch.isfinite(norm) | (state.damping >= LARGEST_DAMPING)
-        _record(best, active, state, norm, iteration, definite)
+        _record(best, active, state, norm, iteration, step.definite)
         if bool(done.all()):
             break
         if done.sum() * 4 >= len(done):
             keep = (~done).nonzero().squeeze(-1)
-            active, problem, state = active[keep], problem.take(keep), state.take(keep)
-            step, definite, decrement = step[keep], definite[keep], decrement[keep]
-        state = state.advance(_State.at(problem, state.theta + step), definite, decrement)
+            active, problem, state, step = active[keep], problem.take(keep), state.take(keep), step.take(keep)
+        step = step.shortened(problem.excess(step.direction))
+        state = state.advance(_State.at(problem, state.theta + step.direction), step)
     return best
 
 
@@ -99,6 +104,31 @@ def _record(best: Minimum, active: Tensor, state: _State, norm: Tensor, iteratio
     best.theta[active], best.value[active] = state.theta, state.value
     best.gradient_norm[active], best.iterations[active] = norm, iteration
     best.curvature[active] = definite
+
+
+@dataclass
+class _Step:
+    """A proposed step of every problem.
+
+    Attributes:
+        direction: shape (S, D).
+        definite: its matrix was positive definite, shape (S,).
+        decrement: −gᵀd/2, shape (S,).
+        gentle: the damping that would about halve it, shape (S,); tried first if it is refused.
+    """
+
+    direction: Tensor
+    definite: Tensor
+    decrement: Tensor
+    gentle: Tensor
+
+    def take(self, index: Tensor) -> _Step:
+        return _Step(*(part[index] for part in vars(self).values()))
+
+    def shortened(self, excess: Tensor) -> _Step:
+        """The step divided by ``excess`` where that exceeds 1."""
+        shrink = excess.clamp_min(1.0)
+        return replace(self, direction=self.direction / shrink.unsqueeze(-1), decrement=self.decrement / shrink)
 
 
 @dataclass
@@ -117,8 +147,8 @@ class _State:
     def take(self, index: Tensor) -> _State:
         return _State(*(part[index] for part in vars(self).values()))
 
-    def step(self, gauge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Newton direction, whether its matrix was positive definite, and the decrement gᵀd/2."""
+    def step(self, gauge: Tensor) -> _Step:
+        """The damped Newton step."""
         diagonal = self.hessian.diagonal(dim1=-2, dim2=-1).abs()
         scale = diagonal.amax(-1).clamp_min(SMALLEST_SCALE)
         eye = torch.eye(self.theta.shape[-1], dtype=self.theta.dtype)
@@ -128,19 +158,21 @@ class _State:
         definite = (info == 0) & torch.isfinite(self.value)
         direction = -torch.cholesky_solve(self.gradient.unsqueeze(-1), factor).squeeze(-1)
         direction = torch.where(definite.unsqueeze(-1), direction, torch.zeros_like(direction))
-        return direction, definite, -(self.gradient * direction).sum(-1) / 2
+        longest = direction.abs().amax(-1) * scale
+        gentle = torch.where(longest > 0, self.gradient.abs().amax(-1) / longest, FIRST_DAMPING).clamp_max(FIRST_DAMPING)
+        return _Step(direction, definite, -(self.gradient * direction).sum(-1) / 2, gentle)
 
-    def advance(self, trial: _State, definite: Tensor, decrement: Tensor) -> _State:
+    def advance(self, trial: _State, step: _Step) -> _State:
         """The trial where it improved (with less damping), this state where it did not (with more)."""
         noise = NOISE * (1 + self.value.abs())
-        falls = trial.value <= self.value - 1e-4 * decrement
+        falls = trial.value <= self.value - 1e-4 * step.decrement
         smaller = trial.gradient.abs().amax(-1) <= self.gradient.abs().amax(-1)
-        level = (trial.value <= self.value + noise) & smaller & (decrement <= noise)
-        accept = definite & torch.isfinite(trial.value) & (falls | level)
+        level = (trial.value <= self.value + noise) & smaller & (step.decrement <= noise)
+        accept = step.definite & torch.isfinite(trial.value) & (falls | level)
         eased = torch.where(self.damping > FIRST_DAMPING / 10, self.damping / 10, torch.zeros_like(self.damping))
-        raised = torch.where(self.damping == 0, FIRST_DAMPING, self.damping * 10)
+        raised = torch.where(self.damping == 0, step.gentle, self.damping * 10)
         chosen = [_where(accept, new, old) for new, old in zip(vars(trial).values(), vars(self).values(), strict=True)]
-        return _State(chosen[0], chosen[1], chosen[2], chosen[3], torch.where(accept, eased, raised))
+        return _State(*chosen[:-1], torch.where(accept, eased, raised))
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:

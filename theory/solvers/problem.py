@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -103,13 +104,17 @@ class Problem:
             tables[name] = torch.log_softmax(table, -1) if name == "policy" else table
         return tables
 
-    def start(self, log_policy: Tensor) -> Tensor:
-        """Parameters whose policy is, or in a log-linear class is nearest in square to, ``log_policy``."""
+    def start(self, log_policy: Tensor, student: Tensor | None = None) -> Tensor:
+        """Parameters whose policy is, or in a log-linear class is nearest in square to, ``log_policy``.
+
+        A student on a table starts at ``student`` (S, X, V), and at zero without one.
+        """
         parts = []
         for name, size in zip(self.variables, self.sizes, strict=True):
             phi = self.features(name)
             if name != "policy":
-                parts.append(log_policy.new_zeros(self.size, size))
+                known = student is not None and phi is None
+                parts.append(student.squeeze(1) if known else log_policy.new_zeros(self.size, size))  # type: ignore[union-attr]
             elif phi is None:
                 parts.append(log_policy.squeeze(1))
             else:
@@ -117,6 +122,14 @@ class Problem:
                 goal = (log_policy - log_policy.mean(-1, keepdim=True)).flatten(1)
                 parts.append(torch.linalg.lstsq(centred, goal.T).solution.T)
         return torch.cat(parts, -1)
+
+    def excess(self, step: Tensor) -> Tensor:
+        """The step's longest move of a logit over the longest that the functionals allow, shape (S,)."""
+        if "policy" not in self.variables or math.isinf(self.functionals.longest_step):
+            return step.new_zeros(self.size)
+        phi, part = self.features("policy"), step[:, : self.sizes[0]]
+        moved = part if phi is None else torch.einsum("xvd,sd->sxv", phi, part).flatten(1)
+        return (moved.amax(-1) - moved.amin(-1)) / 2 / self.functionals.longest_step
 
     @cached_property
     def gauge(self) -> Tensor:

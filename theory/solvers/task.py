@@ -93,7 +93,10 @@ class Task(ABC):
 
     @abstractmethod
     def iterate(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor) -> Fit:
-        """The minimiser that Newton's method reaches from ``start`` (log-probabilities, (S, X, V))."""
+        """The minimiser that Newton's method reaches from ``start`` (log-probabilities, (S, X, V)).
+
+        A student's reward starts at `reward_guess`.
+        """
 
     @abstractmethod
     def certify(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, logp: Tensor) -> Fit:
@@ -172,14 +175,21 @@ class Task(ABC):
 
     def has_closed_form(self, objective: Objective, hyper: dict[str, Tensor]) -> bool:
         """Whether `minimise` needs no iteration of its own at these hyperparameters."""
-        unrestricted = self.world.policy_features is None and self.world.reward_features is None
-        return unrestricted and closed_kind(objective, self.world.gamma, hyper) is not None
+        if self.world.policy_features is not None:
+            return False
+        kind = closed_kind(objective, self.world.gamma, hyper)
+        # A Bradley–Terry policy is read off a reward fit, which must then be unrestricted too.
+        return kind == "on-policy" or (kind == "bradley-terry" and self.world.reward_features is None)
 
     def vanishing(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask:
         """Responses whose probability goes to 0 without the ridge, shape (S, X, V); see `existence`."""
         per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
-        found = Drain(objective, per_seed, self.world.gamma, self.options).of(self.graph(), self.seeds)
-        found = found.reshape(self.log_ref.shape)
+        graph = self.graph()
+        if graph.strongly_connected:
+            found = np.zeros(tuple(self.log_ref.shape), dtype=bool)
+        else:
+            found = Drain(objective, per_seed, self.world.gamma, self.options).of(graph, self.seeds)
+            found = found.reshape(self.log_ref.shape)
         terms = objective.coefficients(gamma=self.world.gamma, **per_seed)
         collapses = per_seed_flags(terms.reward, self.seeds)
         collapses = collapses & ~per_seed_flags(terms.entropy + terms.kl + terms.forward_kl, self.seeds)

@@ -18,7 +18,7 @@ import torch
 from theory import __version__
 from theory.errors import UserError
 from theory.instances import Instance, save_instance
-from theory.memory import keep_memory
+from theory.process import keep_memory
 from theory.simulation import Outcome, Settings, draw_data, make_task, solve
 from theory.statistics.efficiency import LARGEST_VOCAB, asymptotic_constant
 from theory.sweeps.plan import Chunk, Plan, configuration, instance_digest

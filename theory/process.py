@@ -1,4 +1,4 @@
-"""One setting of the C library's allocator, made by the programs and never on import."""
+"""Settings of the process, made by the programs and never on import."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 1 << 28)
         libc.mallopt(trim_threshold, 1 << 29)
+
+
+# Below this many table cells a second thread costs more to wake than it saves.
+SMALL_TABLE = 200_000
+
+
+def use_threads(cells: int) -> None:
+    """One thread for tables of pairs of at most `SMALL_TABLE` cells, torch's own choice above."""
+    if cells <= SMALL_TABLE:
+        import torch
+
+        torch.set_num_threads(1)
