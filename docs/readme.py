@@ -30,7 +30,7 @@ def table(results: dict[str, Any]) -> str:
         half = (slope["high"] - slope["low"]) / 2
         reached = f"{efficiency['value']:.2f} ±{(efficiency['high'] - efficiency['low']) / 2:.2f}" if floor == "0" else "→ 0"
         lines.append(f"| `{name}` | {equation} | {floor} | {slope['value']:.3f} ±{half:.3f} | {reached} | {record['verdict']} |")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("| -0.000 ", "| 0.000 ")
 
 
 def rendered(readme: str, results: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def simulate(
     if policy_out is not None:
         _write_policy(policy_out, outcome, record)
     if picture is not None:
-        _draw(picture, world, settings, record)
+        record |= {"slope": _draw(picture, world, settings, record)}
     if json:
         print_json(record)
     else:
@@ -118,14 +118,19 @@ def _write_policy(path: Path, outcome: Any, record: dict[str, Any]) -> None:
     save_npz(path, arrays, "--policy-out")
 
 
-def _draw(path: Path, world: Any, settings: Any, record: dict[str, Any]) -> None:
+def _draw(path: Path, world: Any, settings: Any, record: dict[str, Any]) -> dict[str, float]:
+    """Draw the method's curve; its slope with a 95% interval."""
     from theory.plotting import picture
     from theory.sweeps.run import curve
+    from theory.sweeps.summary import curves, summarise
 
     rows = curve(world, settings, PICTURE_SIZES, PICTURE_SEEDS)
     title = f"{record['method']}: V = {record['vocab']}, X = {record['contexts']}, γ = {record['gamma']:g}"
     mark = (float(record["n"]), record["forward_kl"])
     picture(rows, path, constant=record["asymptotic_constant"], title=title, mark=mark, argument="--picture")
+    (drawn,) = curves(rows)
+    line = summarise(drawn, record["asymptotic_constant"])
+    return {**vars(line.slope), "from_n": line.slope_from, "to_n": line.largest_n}
 
 
 def _print(record: dict[str, Any], policy_out: Path | None, picture: Path | None) -> None:
@@ -144,6 +149,10 @@ def _print(record: dict[str, Any], policy_out: Path | None, picture: Path | None
         ("certificate", _certificate(record)),
         ("seconds", number(record["seconds"], 2)),
     ]
+    if "slope" in record:
+        slope = record["slope"]
+        speed = f"{slope['value']:.3f} ±{(slope['high'] - slope['low']) / 2:.1g} over n = {slope['from_n']:g} … {slope['to_n']:g}"
+        rows.insert(4, ("slope of log KL against log n", speed))
     print_table(title, ("", ""), rows)
     if policy_out is not None:
         typer.echo(f"policy written to {policy_out}")

@@ -171,8 +171,9 @@ class _State:
         accept = step.definite & torch.isfinite(trial.value) & (falls | level)
         eased = torch.where(self.damping > FIRST_DAMPING / 10, self.damping / 10, torch.zeros_like(self.damping))
         raised = torch.where(self.damping == 0, step.gentle, self.damping * 10)
-        chosen = [_where(accept, new, old) for new, old in zip(vars(trial).values(), vars(self).values(), strict=True)]
-        return _State(*chosen[:-1], torch.where(accept, eased, raised))
+        pairs = zip(vars(trial).values(), vars(self).values(), strict=True)
+        theta, value, gradient, hessian, _ = (_where(accept, new, old) for new, old in pairs)
+        return _State(theta, value, gradient, hessian, torch.where(accept, eased, raised))
 
 
 def _where(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:

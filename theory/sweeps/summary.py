@@ -51,6 +51,7 @@ class Line:
 
     label: str
     slope: Interval
+    slope_from: float
     floor: float
     smallest_n: float
     largest_n: float
@@ -113,6 +114,7 @@ def summarise(curve: Curve, constant: float | None) -> Line:
     return Line(
         curve.label,
         slope(curve.n[upper], curve.forward_kl[upper]),
+        float(curve.n[upper].min()),
         curve.floor,
         float(curve.n.min()),
         largest,
