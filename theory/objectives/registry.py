@@ -350,3 +350,9 @@ def _try(made: Objective, specification: str) -> None:
         raise
     except Exception as error:
         raise UserError("--objective", specification, f"failed on a batch of pairs: {type(error).__name__}: {error}") from error
+    try:
+        # The solvers fit many values of a hyperparameter at once.
+        made.coefficients(**{p.name: torch.full((2, 1), p.default, dtype=torch.float64) for p in made.hyperparameters})
+    except Exception as error:
+        remedy = "must take its hyperparameters as tensors too: torch.exp(beta) for math.exp, torch.where for if"
+        raise UserError("--objective", specification, f"{remedy} ({type(error).__name__}: {error})") from error
