@@ -9,6 +9,7 @@ import typer
 
 from theory.cli import options
 from theory.cli.console import number, print_json, print_table
+from theory.cli.groups import RandomWorld, grouped
 
 group = typer.Typer(help="Make and inspect tabular instances (.npz).", no_args_is_help=True)
 
@@ -19,31 +20,17 @@ def register(app: typer.Typer) -> None:
 
 
 @group.command("new")
+@grouped
 def new(
     out: Annotated[Path, typer.Argument(help="File to write (.npz).")],
-    vocab: options.Vocab = 10,
-    contexts: options.Contexts = 10,
-    gamma: options.Gamma = 1.0,
-    ref_noise: options.RefNoise = 0.5,
-    features: options.Features = 0,
-    realizable: options.Realizable = False,
+    world: RandomWorld,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the instance.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Draw a random instance (π* = softmax of normal logits, π_ref = the same with noise) and write it."""
     from theory.instances import save_instance
 
-    instance = options.instance_of(
-        None,
-        vocab=vocab,
-        contexts=contexts,
-        gamma=gamma,
-        ref_noise=ref_noise,
-        features=features,
-        realizable=realizable,
-        seed=seed,
-    )
-    save_instance(instance, out)
+    save_instance(world.draw(options.nonnegative("--seed", seed)), out)
     _describe(out, json)
 
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from theory.errors import UserError, nearest
+from theory.sampling.counts import LARGEST_N
+from theory.solvers.options import Options
 
 if TYPE_CHECKING:
-    from theory.instances import Instance
     from theory.objectives import Objective
     from theory.simulation import Settings
-
-# Counts are exact in float64 up to here.
-LARGEST_N = 10**15
 
 Method = Annotated[str | None, typer.Option("--method", help="An objective's name; see `theory methods`.")]
 ObjectiveFile = Annotated[str | None, typer.Option("--objective", help="Your own objective: path/to/file.py:name.")]
@@ -47,7 +45,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 # Commands whose objectives bring hyperparameters of their own take options typer does not know.
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-DEFAULT_RIDGE = 0.01
+DEFAULT_RIDGE = Options.ridge
 
 
 def parse_n(text: str) -> float:
@@ -128,7 +126,6 @@ def settings_of(
 ) -> Settings:
     """`Settings` from the text of the options; raises `UserError` for any that is wrong."""
     from theory.simulation import Settings
-    from theory.solvers.options import Options
 
     if not (math.isfinite(ridge) and ridge >= 0):
         raise UserError("--ridge", ridge, "must be zero or positive, and finite")
@@ -178,32 +175,3 @@ def writable(option: str, path: Path | None) -> None:
         raise UserError(option, path, "its folder does not exist")
     if not os.access(path.absolute().parent, os.W_OK):
         raise UserError(option, path, "its folder cannot be written to")
-
-
-def instance_of(
-    file: Path | None,
-    *,
-    vocab: int,
-    contexts: int,
-    gamma: float,
-    ref_noise: float,
-    features: int,
-    realizable: bool,
-    seed: int,
-) -> Instance:
-    """The instance in a file, or a random one."""
-    from theory.instances import load_instance, random_instance
-
-    if file is not None:
-        return load_instance(file)
-    if not (math.isfinite(gamma) and gamma > 0):
-        raise UserError("--gamma", gamma, "must be positive and finite")
-    return random_instance(
-        nonnegative("--instance-seed", seed),
-        vocab=vocab,
-        contexts=contexts,
-        gamma=gamma,
-        ref_noise=ref_noise,
-        features=features,
-        realizable=realizable,
-    )

@@ -11,6 +11,7 @@ import typer
 
 from theory.cli import options
 from theory.cli.console import floor_text, number, print_json, print_table
+from theory.cli.groups import Fitting, World, grouped
 
 # Data sets and sample sizes behind the curve of --picture.
 PICTURE_SEEDS, PICTURE_SIZES = 20, tuple(10**k for k in range(2, 10))
@@ -18,29 +19,18 @@ PICTURE_SEEDS, PICTURE_SIZES = 20, tuple(10**k for k in range(2, 10))
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("simulate", context_settings=options.EXTRA)(simulate)
+    app.command("simulate", context_settings=options.EXTRA)(grouped(simulate))
 
 
 def simulate(
     context: typer.Context,
+    *,
     method: options.Method = None,
     objective: options.ObjectiveFile = None,
     n: Annotated[str, typer.Option("--n", help="Comparisons, such as 1e5; inf for the population limit.")] = "1e5",
-    instance: options.InstanceFile = None,
-    vocab: options.Vocab = 10,
-    contexts: options.Contexts = 10,
-    gamma: options.Gamma = 1.0,
-    ref_noise: options.RefNoise = 0.5,
-    features: options.Features = 0,
-    realizable: options.Realizable = False,
-    instance_seed: options.InstanceSeed = 0,
+    fitting: Fitting,
+    world: World,
     seed: options.Seed = 0,
-    beta: options.Beta = None,
-    ridge: options.Ridge = options.DEFAULT_RIDGE,
-    reward_head: options.RewardHead = "separate",
-    oracle: options.Oracle = "learned",
-    policy_class: options.PolicyClass = "table",
-    reward_class: options.RewardClass = "table",
     policy_out: Annotated[Path | None, typer.Option("--policy-out", help="Write the fitted policy (.npz).")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Draw forward KL against n with this fit on it (.png, .pdf or .svg).")
@@ -55,36 +45,17 @@ def simulate(
     options.writable("--policy-out", policy_out)
     options.writable("--picture", picture)
     chosen = options.objective_of(method, objective)
-    settings = options.settings_of(
-        chosen,
-        context.args,
-        beta=beta,
-        ridge=ridge,
-        reward_head=reward_head,
-        oracle=oracle,
-        policy_class=policy_class,
-        reward_class=reward_class,
-        seed=seed,
-    )
-    world = options.instance_of(
-        instance,
-        vocab=vocab,
-        contexts=contexts,
-        gamma=gamma,
-        ref_noise=ref_noise,
-        features=features,
-        realizable=realizable,
-        seed=instance_seed,
-    )
+    settings = fitting.settings(chosen, context.args, seed)
+    drawn = world.load()
     if picture is not None:
         from theory.plotting import check_format
 
         check_format(picture, "--picture")
-    record, outcome = _run(world, settings, size, seed)
+    record, outcome = _run(drawn, settings, size, seed)
     if policy_out is not None:
         _write_policy(policy_out, outcome, record)
     if picture is not None:
-        record |= {"slope": _draw(picture, world, settings, record)}
+        record |= {"slope": _draw(picture, drawn, settings, record)}
     if json:
         print_json(record)
     else:

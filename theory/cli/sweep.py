@@ -9,6 +9,7 @@ import typer
 
 from theory.cli import options
 from theory.cli.console import floor_text, number, print_json, print_table
+from theory.cli.groups import Fitting, World, grouped
 from theory.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ DEFAULT_METHODS = "rlhf,rkl,pmle,pref-distill,drdo,dpo"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("sweep", context_settings=options.EXTRA)(sweep)
+    app.command("sweep", context_settings=options.EXTRA)(grouped(sweep))
 
 
 def sweep(
     context: typer.Context,
+    *,
     out: Annotated[Path, typer.Option("--out", help="Directory of the results; a second start continues it.")],
     methods: Annotated[str, typer.Option("--methods", help="Objectives, separated by commas.")] = DEFAULT_METHODS,
     objective: options.ObjectiveFile = None,
@@ -35,20 +37,8 @@ def sweep(
     seed: options.Seed = 0,
     jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one a core.")] = -1,
     backend: Annotated[str, typer.Option("--backend", help="loky (this machine) or dask:ADDRESS (a cluster).")] = "loky",
-    instance: options.InstanceFile = None,
-    vocab: options.Vocab = 10,
-    contexts: options.Contexts = 10,
-    gamma: options.Gamma = 1.0,
-    ref_noise: options.RefNoise = 0.5,
-    features: options.Features = 0,
-    realizable: options.Realizable = False,
-    instance_seed: options.InstanceSeed = 0,
-    beta: options.Beta = None,
-    ridge: options.Ridge = options.DEFAULT_RIDGE,
-    reward_head: options.RewardHead = "separate",
-    oracle: options.Oracle = "learned",
-    policy_class: options.PolicyClass = "table",
-    reward_class: options.RewardClass = "table",
+    fitting: Fitting,
+    world: World,
     json: options.Json = False,
 ) -> None:
     """Fit many methods at many n over many data sets; resumable, and safe to interrupt at any moment."""
@@ -65,26 +55,8 @@ def sweep(
         objectives.append(options.objective_of(None, objective))
     if not objectives:
         raise UserError("--methods", methods, "name at least one; see theory methods")
-    world = options.instance_of(
-        instance,
-        vocab=vocab,
-        contexts=contexts,
-        gamma=gamma,
-        ref_noise=ref_noise,
-        features=features,
-        realizable=realizable,
-        seed=instance_seed,
-    )
-    common: dict[str, Any] = {
-        "ridge": ridge,
-        "reward_head": reward_head,
-        "oracle": oracle,
-        "policy_class": policy_class,
-        "reward_class": reward_class,
-        "seed": seed,
-    }
-    settings = [options.settings_of(o, _own(o, objectives, context.args), beta=_beta(o, beta), **common) for o in objectives]
-    plan = Plan(world, tuple(settings), parse_sizes(n), seeds, seed)
+    settings = [fitting.settings(o, _own(o, objectives, context.args), seed, beta=_beta(o, fitting.beta)) for o in objectives]
+    plan = Plan(world.load(), tuple(settings), parse_sizes(n), seeds, seed)
     store = Store(out)
     with _Bar() as bar:
         before = run_sweep(plan, store, jobs=jobs, backend=backend, expect=bar.expect, report=bar.advance)

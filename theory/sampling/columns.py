@@ -61,7 +61,7 @@ class Columns:
         column = self.data[name]
         try:
             trimmed = column if pa.types.is_primitive(column.type) else pc.utf8_trim_whitespace(column.cast(TEXT))
-            return np.from_dlpack(trimmed.cast(pa.float64(), safe=False))
+            return np.from_dlpack(trimmed.cast(pa.float64(), safe=False)).astype(np.float64)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             valid = np.fromiter((_is_number(value.as_py()) for value in column), bool, len(column))
             self.check(name, valid, "must be a number")
