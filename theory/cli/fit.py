@@ -123,17 +123,20 @@ def _rule(settings: Settings, beta: str | None, comparisons: Comparisons) -> tup
 def _patience(delay: float = PATIENCE) -> Iterator[Callable[[str], None]]:
     """Say on a terminal what is being done, if it takes long."""
     if not sys.stderr.isatty():
-        yield lambda stage: None
+        yield lambda text: None
         return
     from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    status = Console(stderr=True).status("")
-    timer = threading.Timer(delay, status.start)
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    stage = bar.add_task("")
+    timer = threading.Timer(delay, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield lambda stage: status.update(f"{stage} …")
+        yield lambda text: bar.update(stage, description=text)
     finally:
         timer.cancel()
         timer.join()
-        status.stop()
+        bar.stop()

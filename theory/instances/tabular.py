@@ -107,14 +107,20 @@ def _rows(name: str, values: object, shape: tuple[int, ...] | None = None) -> Ar
 
 
 def _gamma(value: object) -> float:
-    gamma = float(np.asarray(value))
+    try:
+        gamma = float(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        raise UserError("gamma", value, "must be one number") from error
     if not (np.isfinite(gamma) and gamma > 0):
         raise UserError("gamma", gamma, "must be positive and finite")
     return gamma
 
 
 def _features(values: object, shape: tuple[int, ...]) -> Array:
-    features = np.asarray(values, dtype=np.float64)
+    try:
+        features = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError("features", None, "must be an array of numbers") from error
     if features.ndim != 3 or features.shape[:2] != shape or not 1 <= features.shape[2] < shape[1]:
         raise UserError("features", f"have shape {features.shape}", f"must have shape {shape} + (d,) with 1 ≤ d < V")
     if not np.isfinite(features).all():

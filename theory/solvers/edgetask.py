@@ -28,13 +28,15 @@ class EdgeTask(Task):
         self.data, self.world, self.options = data, world, options
 
     def resampled(self, rng: np.random.Generator) -> EdgeTask:
-        counts = np.empty_like(self.data.count)
-        for x in range(self.data.contexts):
-            inside = self.data.context == x
+        counts = np.zeros_like(self.data.count)
+        order = np.argsort(self.data.context, kind="stable")
+        bounds = np.searchsorted(self.data.context[order], np.arange(self.data.contexts + 1))
+        for x, total in enumerate(self.data.totals):
+            inside = order[bounds[x] : bounds[x + 1]]
             seen = self.data.count[inside]
-            ties = self.data.totals[x] - seen.sum()
-            p = np.append(seen, ties) / max(self.data.totals[x], 1.0)
-            counts[inside] = rng.multinomial(int(self.data.totals[x]), p / p.sum())[:-1] if p.sum() else 0
+            cells = np.append(seen, total - seen.sum())
+            if total > 0:
+                counts[inside] = rng.multinomial(int(total), cells / cells.sum())[:-1]
         return EdgeTask(replace(self.data, count=counts), self.world, self.options)
 
     def divided(self, held_out: float, rng: np.random.Generator) -> tuple[EdgeTask, EdgeTask]:

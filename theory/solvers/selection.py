@@ -124,7 +124,7 @@ class Search:
         kind = self._kind(hyper)
         starts = [[fit.logp for fit in near]] if near else []
         if kind == "local":
-            starts += [[torch.full_like(r, -np.log(r.shape[-1])) for r in self.references()]]
+            starts += [[torch.zeros_like(r) for r in self.references()], self._scattered()]
         if kind == "local" or not starts:
             starts += [self.references()]
         runs = [self.fit(hyper, start) for start in starts]
@@ -135,6 +135,11 @@ class Search:
         least = self.total(best)
         same = torch.stack([(self.total(run) - least).abs() <= 1e-10 * (1 + least.abs()) for run in runs]).sum(0)
         return Chosen(hyper, best, kind, len(runs), same)
+
+    def _scattered(self) -> list[Tensor]:
+        """A start away from both the reference and the uniform policy: normal logits, always the same."""
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randn(r.shape[-2:], dtype=r.dtype, generator=generator).expand(r.shape) for r in self.references()]
 
     def _full(self, values: dict[str, float]) -> dict[str, Tensor]:
         return {name: torch.full((self.seeds,), v, dtype=torch.float64) for name, v in values.items()}
