@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from theory.errors import UserError
 from theory.instances import random_instance
@@ -24,15 +25,11 @@ def test_the_same_law_as_the_table():
     counts, law = flat(_table(edges), edges.totals, cells(instance))
     assert_law(counts, law)
     others, _ = flat(dense.wins[0], dense.totals[0], cells(instance))
-    from scipy.stats import chi2_contingency
-
-    assert 1e-6 < chi2_contingency(np.stack([counts, others])).pvalue < 1 - 1e-6
+    assert 1e-6 < stats.chi2_contingency(np.stack([counts, others])).pvalue < 1 - 1e-6
 
 
 def test_small_counts_have_the_same_distribution():
     """The number of distinct labelled pairs and one cell's count, over 600 small data sets of each path."""
-    from scipy.stats import ks_2samp
-
     instance, n = uneven(), 30
     sparse = [draw_edges(instance, n, 3, k) for k in range(600)]
     dense = draw(instance, n, 4, range(600))
@@ -40,7 +37,7 @@ def test_small_counts_have_the_same_distribution():
     cell = [_table(e)[0, 0, 1] for e in sparse], dense.wins[:, 0, 0, 1]
     totals = [e.totals[0] for e in sparse], dense.totals[:, 0]
     for a, b in (distinct, cell, totals):
-        assert ks_2samp(a, b).pvalue > 1e-6
+        assert stats.ks_2samp(a, b).pvalue > 1e-6
         assert np.std(a) == pytest.approx(np.std(b), rel=0.25)
 
 
@@ -79,6 +76,8 @@ def test_large_vocabularies():
 
 
 def test_too_many_comparisons_are_refused():
+    with pytest.raises(UserError, match=r"--n 0: must be at least 1"):
+        draw_edges(uneven(), 0, seed=0)
     with pytest.raises(UserError, match=r"--n 1e\+09: must be at most 1e\+08 when V = 4"):
         draw_edges(uneven(), 10 * LARGEST_EDGE_N, seed=0)
 
@@ -95,8 +94,6 @@ def test_split_conserves():
 
 
 def test_split_takes_each_comparison_independently():
-    from scipy import stats
-
     edges = draw_edges(uneven(), 300_000, seed=5)
     _, held = split_edges(edges, 0.3, np.random.default_rng(2))
     ties = edges.totals - np.bincount(edges.context, edges.count, minlength=3)

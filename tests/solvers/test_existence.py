@@ -180,6 +180,20 @@ def test_what_never_drains_at_finite_rewards(name, graph):
     np.testing.assert_allclose(path[-1], path[-2], atol=1e-4)
 
 
+@pytest.mark.parametrize("graph", ["pair", "chain", "star"])
+def test_chipo_stops_at_its_clip(graph):
+    """Beyond a margin of 2R nothing is gained, so no ridge, however small, lets the margin pass it."""
+    wins = UNIQUE[graph]
+    path, reported = _path("chipo", wins, {"beta": 0.5, "r_max": 2.0})
+    assert not reported.any()
+    log_ref = np.log(random_instance(3, vocab=len(wins), contexts=1).reference[0])
+    link = np.exp(path - log_ref) + path - log_ref
+    for i, j in np.argwhere(wins > 0):
+        margins = 0.5 * (link[:, i] - link[:, j])
+        assert (margins <= 4 + 1e-3).all()
+        assert margins[-1] > 3
+
+
 @pytest.mark.parametrize("name", ["rkl", "rlhf", "d-dpo", "dp-dpo", "e-dpo", "rebel", "pref-distill"])
 @pytest.mark.parametrize("graph", ["pair", "chain", "cycle below", "two and two", "both ways"])
 def test_methods_of_a_learned_reward_drain_where_it_is_infinite(name, graph):

@@ -81,8 +81,10 @@ def draw(instance: Instance, n: int, seed: int, replicates: range = range(1)) ->
         seed, replicates: data set k is a function of (seed, k, n) alone.
 
     Raises:
-        UserError: the table is too large to hold (use the sparse path).
+        UserError: n is out of range, or the table is too large to hold (use the sparse path).
     """
+    if not 1 <= n <= LARGEST_N:
+        raise UserError("--n", n, f"must be a whole number from 1 to {LARGEST_N:.0e}")
     if not is_dense(instance.vocab, instance.contexts):
         raise UserError("--vocab", instance.vocab, "is too large for a table of pairs; use sampling.edges")
     low, high = np.triu_indices(instance.vocab)

@@ -44,8 +44,10 @@ def draw_edges(instance: Instance, n: int, seed: int, replicate: int = 0) -> Edg
     """Draw n comparisons one by one and keep the distinct ones; cost O(n + X·V).
 
     Raises:
-        UserError: n above 1e8 (a table's cost is independent of n, a list's is not).
+        UserError: n below 1, or above 1e8 (a table's cost is independent of n, a list's is not).
     """
+    if n < 1:
+        raise UserError("--n", n, "must be at least 1")
     if n > LARGEST_EDGE_N:
         raise UserError("--n", f"{n:g}", f"must be at most {LARGEST_EDGE_N:g} when V = {instance.vocab} needs the sparse path")
     rng = generator(seed, replicate, n)

@@ -55,6 +55,12 @@ def _grad(output: Tensor, leaves: list[Tensor], create_graph: bool = False) -> l
     if not output.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     found = torch.autograd.grad(
-        output.sum(), leaves, create_graph=create_graph, retain_graph=True, allow_unused=True, materialize_grads=True
+        output,
+        leaves,
+        grad_outputs=output.new_ones(()).expand_as(output),
+        create_graph=create_graph,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
     )
     return list(found)

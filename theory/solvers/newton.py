@@ -151,9 +151,8 @@ class _State:
         """The damped Newton step."""
         diagonal = self.hessian.diagonal(dim1=-2, dim2=-1).abs()
         scale = diagonal.amax(-1).clamp_min(SMALLEST_SCALE)
-        eye = torch.eye(self.theta.shape[-1], dtype=self.theta.dtype)
-        shift = (self.damping + FLOOR) * scale
-        matrix = self.hessian + shift[:, None, None] * eye + scale[:, None, None] * gauge
+        matrix = torch.addcmul(self.hessian, scale[:, None, None], gauge)
+        matrix.diagonal(dim1=-2, dim2=-1).add_(((self.damping + FLOOR) * scale).unsqueeze(-1))
         factor, info = torch.linalg.cholesky_ex(matrix)
         definite = (info == 0) & torch.isfinite(self.value)
         direction = -torch.cholesky_solve(self.gradient.unsqueeze(-1), factor).squeeze(-1)
@@ -170,6 +169,8 @@ class _State:
         level = (trial.value <= self.value + noise) & smaller & (step.decrement <= noise)
         accept = step.definite & torch.isfinite(trial.value) & (falls | level)
         eased = torch.where(self.damping > FIRST_DAMPING / 10, self.damping / 10, torch.zeros_like(self.damping))
+        if bool(accept.all()):
+            return replace(trial, damping=eased)
         raised = torch.where(self.damping == 0, step.gentle, self.damping * 10)
         pairs = zip(vars(trial).values(), vars(self).values(), strict=True)
         theta, value, gradient, hessian, _ = (_where(accept, new, old) for new, old in pairs)

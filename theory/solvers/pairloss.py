@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from theory.objectives import Objective, Pair
@@ -59,7 +58,7 @@ class PairLoss:
         trained = dict(inputs)
         for v in self.margins:
             margin = trained.pop(v)
-            trained |= {f"{PAIR_NAME[v]}_chosen": margin, f"{PAIR_NAME[v]}_rejected": torch.zeros_like(margin)}
+            trained |= {f"{PAIR_NAME[v]}_chosen": margin, f"{PAIR_NAME[v]}_rejected": margin.new_zeros(())}
         if self.tied:
             trained |= {f"student_reward_{side}": self.gamma * trained[f"logp_{side}"] for side in SIDES}
         fixed = dict(self.fixed)

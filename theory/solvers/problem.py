@@ -16,7 +16,7 @@ from theory.solvers.functionals import Functionals
 from theory.solvers.pairloss import PairLoss
 
 # Pairs differentiated at once: small enough for a core's cache, large enough to hide call overhead.
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -160,18 +160,19 @@ class Problem:
 
     def _pull(self, gradient: Tensor, variable: str) -> Tensor:
         """A gradient in the table turned into one in the parameters."""
-        weighted = self.weights.unsqueeze(-1) * gradient
         phi = self.features(variable)
-        return weighted.squeeze(1) if phi is None else torch.einsum("xvd,sxv->sd", phi, weighted)
+        if phi is None:  # a context of its own, whose weight is one
+            return gradient.squeeze(1)
+        return torch.einsum("xvd,sxv->sd", phi, self.weights.unsqueeze(-1) * gradient)
 
     def _pull2(self, hessian: Tensor, row: str, column: str) -> Tensor:
         """A Hessian block in the table turned into one in the parameters."""
-        weighted = self.weights[..., None, None] * hessian
         left, right = self.features(row), self.features(column)
         if left is None and right is None:
-            return weighted.squeeze(1)
+            return hessian.squeeze(1)
         if left is None or right is None:
             raise NotImplementedError("a policy and a reward head trained together need classes of one kind")
+        weighted = self.weights[..., None, None] * hessian
         return torch.einsum("xvd,sxvu,xue->sde", left, weighted, right)
 
 
@@ -209,35 +210,35 @@ class _Assembly:
             parts = [first[name].sum(axes[side]) * sign for name, side, sign in self._loss.sources(v)]
             gradient[v] = torch.stack(parts).sum(0)
             for u in p.variables:
-                diagonal, matrix = torch.zeros_like(gradient[v]), hessian[v, u]
+                matrix = hessian[v, u]
+                diagonal = matrix.diagonal(dim1=-2, dim2=-1)  # a view
                 for a, row, s in self._loss.sources(v):
                     for b, column, t in self._loss.sources(u):
                         if row == column:
-                            diagonal = diagonal + second[a, b].sum(axes[row]) * (s * t)
+                            diagonal += second[a, b].sum(axes[row]) * (s * t)
                         else:
-                            matrix = matrix.add(second[a, b] if row == "chosen" else second[a, b].mT, alpha=s * t)
-                hessian[v, u] = matrix + torch.diag_embed(diagonal)
+                            matrix.add_(second[a, b] if row == "chosen" else second[a, b].mT, alpha=s * t)
         if "policy" in p.variables and "policy" not in self._loss.margins:
             _to_logits(self.tables["policy"].exp(), gradient, hessian)
         return value
 
     def _weighted(self) -> tuple[Tensor, dict[str, Tensor], dict[tuple[str, str], Tensor]]:
         """The loss summed, and its derivatives pair by pair, all multiplied by the frequencies."""
-        shape = self.problem.frequencies.shape
-        chosen = {v: table.unsqueeze(-1).expand(shape) for v, table in self.tables.items()}
-        rejected = {v: table.unsqueeze(-2).expand(shape) for v, table in self.tables.items()}
+        frequencies = self.problem.frequencies
+        chosen = {v: table.unsqueeze(-1).expand(frequencies.shape) for v, table in self.tables.items()}
+        rejected = {v: table.unsqueeze(-2).expand(frequencies.shape) for v, table in self.tables.items()}
         found = pair_derivatives(self._loss, self._loss.inputs(chosen, rejected))
-        gradient = {name: self._weigh(g) for name, g in found.gradient.items()}
-        hessian = {names: self._weigh(h) for names, h in found.hessian.items() if names[0] <= names[1]}
+        half = {names: h for names, h in found.hessian.items() if names[0] <= names[1]}
+        parts = [found.value, *found.gradient.values(), *half.values()]
+        weighted = [frequencies * part for part in parts]
+        # A pair that was never seen counts 0, also where its loss is not finite (0·∞).
+        if not math.isfinite(sum(float(part.sum()) for part in weighted)):
+            weighted = [torch.where(frequencies > 0, part, part.new_zeros(())) for part in weighted]
+        value, *rest = weighted
+        gradient = dict(zip(found.gradient, rest, strict=False))
+        hessian = dict(zip(half, rest[len(gradient) :], strict=True))
         hessian |= {(b, a): h for (a, b), h in hessian.items()}
-        return self._weigh(found.value).sum((-1, -2)), gradient, hessian
-
-    def _weigh(self, t: Tensor) -> Tensor:
-        """t times the frequencies, and 0 (not NaN) where a pair was never seen."""
-        weighted = self.problem.frequencies * t
-        if bool(torch.isfinite(weighted.sum())):
-            return weighted
-        return torch.where(self.problem.frequencies > 0, weighted, weighted.new_zeros(()))
+        return value.sum((-1, -2)), gradient, hessian
 
     @cached_property
     def _loss(self) -> PairLoss:

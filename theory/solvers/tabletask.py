@@ -100,9 +100,11 @@ class TableTask(Task):
         wins = torch.from_numpy(self.data.wins).flatten(0, 1)
         half = 0.0 if math.isinf(self.data.n) else 0.5
         pairs = wins + wins.mT
-        won, seen = (wins + half).clamp_min(1e-300), pairs > 0
-        log_odds = torch.where(seen, won.log() - won.mT.log(), 0.0)
-        precision = torch.where(seen, pairs * won * won.mT / (won + won.mT) ** 2, 0.0)
+        won = (wins + half).clamp_min(1e-300)
+        log_won = won.log()
+        log_odds = log_won - log_won.mT
+        # The inverse variance of a log-odds, and 0 for a pair that was never compared.
+        precision = torch.where(pairs > 0, won * won.mT / (won + won.mT), 0.0)
         degree = precision.sum(-1)
         scale = degree.amax(-1)[:, None, None].clamp_min(1e-300)
         # The projector fixes the constant, the diagonal what was never compared.

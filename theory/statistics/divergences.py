@@ -19,7 +19,11 @@ def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
         Shape (…).
     """
     t = log_q - log_p
-    return (log_p.exp() * (torch.expm1(t) - t)).sum(-1)
+    p = log_p.exp()
+    near = p * (torch.expm1(t.clamp_max(1.0)) - t)
+    # p·(eᵗ − 1) is q − p, also where p is 0 in float64 and eᵗ is infinite.
+    far = log_q.exp() - p - torch.where(p > 0, p * t, 0.0)
+    return torch.where(t > 1, far, near).sum(-1)
 
 
 def total_variation(log_p: Tensor, log_q: Tensor) -> Tensor:
