@@ -19,13 +19,15 @@ def keep_memory() -> None:
         libc.mallopt(trim_threshold, 1 << 29)
 
 
-# Below this many table cells a second thread costs more to wake than it saves.
+# Below this many cells of a table of pairs a second thread costs more to wake than it saves.
 SMALL_TABLE = 200_000
 
 
-def use_threads(cells: int) -> None:
-    """One thread for tables of pairs of at most `SMALL_TABLE` cells, torch's own choice above."""
-    if cells <= SMALL_TABLE:
-        import torch
+def use_threads(vocab: int, contexts: int) -> None:
+    """Torch's own choice of threads for a large table of pairs; one for a small one or a list of pairs."""
+    import torch
 
+    from theory.sampling import is_dense
+
+    if contexts * vocab**2 <= SMALL_TABLE or not is_dense(vocab, contexts):
         torch.set_num_threads(1)

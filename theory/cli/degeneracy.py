@@ -48,7 +48,7 @@ def degeneracy(
     if not ridge > 0:
         raise UserError("--ridge", ridge, "must be positive: the masses are those of the bounded estimate")
     design = Design(pairs, unseen, data_sets, ridge, seed)
-    use_threads(design.vocab**2)
+    use_threads(design.vocab, 1)
     grid = [(m, p) for p in _numbers("--preference", preference) for m in _whole("--labels", labels)]
     rows = [compute(chosen, settings.values, design, m, p) for m, p in grid]
     if json:

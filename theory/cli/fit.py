@@ -98,11 +98,15 @@ def _fit(
     progress: Callable[[str], None],
 ) -> tuple[FittedData, str]:
     """The fit, and how its tuned hyperparameter was chosen."""
+    import numpy as np
+
     from theory import fitting
+    from theory.process import use_threads
     from theory.sampling.comparisons import read_comparisons, read_reference
 
     progress(f"reading {data}")
     comparisons = read_comparisons(data)
+    use_threads(int(np.diff(comparisons.offsets).max()), len(comparisons.offsets) - 1)
     policy = None if reference is None else read_reference(reference, comparisons)
     settings, rule = _rule(settings, beta, comparisons)
     return fitting.fit(comparisons, settings, gamma, policy, confidence, progress), rule

@@ -67,7 +67,7 @@ def _run(world: Any, settings: Any, n: float, seed: int) -> tuple[dict[str, Any]
     from theory.reports import describe_outcome
     from theory.simulation import draw_data, floor, make_task, solve
 
-    use_threads(world.contexts * world.vocab**2)
+    use_threads(world.vocab, world.contexts)
     start = time.perf_counter()
     outcome = solve(world, make_task(world, draw_data(world, n, seed), settings), settings)
     seconds = time.perf_counter() - start
