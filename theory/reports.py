@@ -67,7 +67,7 @@ def describe_outcome(
         "cramer_rao": constant / outcome.n,
         "asymptotic_constant": constant,
         "efficiency": efficiency(constant, outcome.n, forward_kl),
-        "finite": None if outcome.finite is None else bool(outcome.finite[0]),
+        "finite": None if outcome.undecided[0] else bool(outcome.finite[0]),
         "vanishing": vanishing,
         "gradient_norm": float(outcome.gradient_norm[0]),
         "iterations": int(outcome.iterations[0]),

@@ -61,8 +61,10 @@ class Outcome:
         hyper: hyperparameters used.
         forward_kl, reverse_kl: Σ_x ρ_x KL(π*‖π̂) and Σ_x ρ_x KL(π̂‖π*), nats.
         total_variation: Σ_x ρ_x TV.
-        finite: the objective has a finite minimiser on these data without the ridge; None where
-            that is not decided (see `TableTask.finite`).
+        finite: the objective has a finite minimiser on these data without the ridge.
+        undecided: structure does not decide that: a loss that depends on the level of the
+            log-probabilities in a log-linear class, or a KL(π‖π_ref) against a slower drain
+            (`existence.competing`); ``finite`` and ``vanishing`` then speak of the boundary alone.
         vanishing: responses whose probability it sends to 0, (S, X, V) bool; None in a log-linear
             class, where the loss does not tell which.
         gradient_norm, iterations, kind, starts, agreeing: the certificate.
@@ -74,7 +76,8 @@ class Outcome:
     forward_kl: np.ndarray
     reverse_kl: np.ndarray
     total_variation: np.ndarray
-    finite: np.ndarray | None
+    finite: np.ndarray
+    undecided: np.ndarray
     vanishing: Mask | None
     gradient_norm: np.ndarray
     iterations: np.ndarray
@@ -115,6 +118,10 @@ def world_of(instance: Instance, settings: Settings) -> World:
 def make_task(instance: Instance, data: WinCounts | Edges, settings: Settings) -> Task:
     """The task of fitting an instance's data."""
     world = world_of(instance, settings)
+    both = settings.objective.reads("logp") and settings.objective.reads("student_reward") and not settings.options.tied
+    if both and settings.policy_class != settings.reward_class:
+        name = settings.objective.name
+        raise UserError("--policy-class", settings.policy_class, f"{name} trains a reward head too: give --reward-class the same")
     if isinstance(data, WinCounts):
         return TableTask(data, world, settings.options)
     if world.policy_features is not None or world.reward_features is not None:
@@ -129,9 +136,12 @@ def solve(instance: Instance, task: Task, settings: Settings) -> Outcome:
     (fit,) = chosen.fits
     if settings.policy_class == settings.reward_class == "table":
         vanishing = task.vanishing(settings.objective, chosen.hyper)
-        return _outcome(instance, task, chosen, fit, vanishing, np.asarray(~vanishing.any((1, 2))))
+        undecided = task.undecided(settings.objective, chosen.hyper)
+        return _outcome(instance, task, chosen, fit, vanishing, np.asarray(~vanishing.any((1, 2))), undecided)
     assert isinstance(task, TableTask)
-    return _outcome(instance, task, chosen, fit, None, task.finite(settings.objective, chosen.hyper))
+    finite = task.finite(settings.objective, chosen.hyper)
+    unknown = np.full(task.seeds, finite is None)
+    return _outcome(instance, task, chosen, fit, None, np.ones(task.seeds, bool) if finite is None else finite, unknown)
 
 
 def _choose(search: Search, settings: Settings, best: Criterion) -> Chosen:
@@ -146,7 +156,9 @@ def _forward_kl(instance: Instance) -> Criterion:
     return lambda fits: divergences.forward_kl(log_target, fits[0].logp, weights)
 
 
-def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing: Mask | None, finite: Mask | None) -> Outcome:
+def _outcome(
+    instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing: Mask | None, finite: Mask, undecided: Mask
+) -> Outcome:
     log_target, weights = torch.from_numpy(np.log(instance.target)), torch.from_numpy(instance.context_weights)
     distances = {
         "forward_kl": divergences.forward_kl(log_target, fit.logp, weights),
@@ -155,14 +167,14 @@ def _outcome(instance: Instance, task: Task, chosen: Chosen, fit: Fit, vanishing
     }
     # Without a ridge a drained response has probability 0 and the forward KL is infinite; where the
     # mass goes instead is not decided by the loss.
-    infinite = np.zeros(task.seeds, bool) if finite is None else ~finite
-    lost = torch.from_numpy(infinite & (task.options.ridge == 0))
+    lost = torch.from_numpy(~finite & ~undecided & (task.options.ridge == 0))
     unknown = {"forward_kl": math.inf, "reverse_kl": math.nan, "total_variation": math.nan}
     measured = {name: torch.where(lost, unknown[name], d).numpy() for name, d in distances.items()}
     return Outcome(
         n=_size(task),
         hyper={name: value.expand(task.seeds).numpy() for name, value in chosen.hyper.items()},
         finite=finite,
+        undecided=undecided,
         vanishing=vanishing,
         gradient_norm=fit.gradient_norm.numpy(),
         iterations=fit.iterations.numpy(),

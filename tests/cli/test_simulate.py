@@ -228,3 +228,17 @@ def test_users_copy_of_dpo_gives_dpo(theory, tmp_path):
     theirs = theory("simulate", "--objective", f"{file}:mine", *shared).json
     assert theirs["forward_kl"] == pytest.approx(ours["forward_kl"], rel=1e-4)
     assert theirs["floor"] == pytest.approx(ours["floor"], rel=1e-9)
+
+
+def test_a_slow_drain_against_an_entropic_barrier_is_not_decided_by_structure(theory):
+    """ε^κ with κ < 1 beats β·ε·log(1/ε) near the boundary, but a large β has its minimum inside."""
+    slow = theory("simulate", "--method", "hypo", "--kl", "1", "--beta", "0.05", "--n", "100", "--json").json
+    assert slow["finite"] is None
+    assert slow["forward_kl"] is not None
+    fast = theory("simulate", "--method", "hypo", "--kl", "1", "--beta", "1", "--n", "100", "--json").json
+    assert fast["finite"] is True
+
+
+def test_two_heads_need_classes_of_one_kind(theory):
+    error = theory("simulate", "--method", "drdo", "--features", 3, "--policy-class", "log-linear").error
+    assert "--reward-class" in error

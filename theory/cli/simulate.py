@@ -144,7 +144,7 @@ def _hyper(record: dict[str, Any]) -> str:
 
 def _finite(record: dict[str, Any]) -> str:
     if record["finite"] is None:
-        return "not decided: this loss in a log-linear class"
+        return "not decided by structure"
     if record["finite"]:
         return "yes"
     if record["vanishing"] is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from theory.objectives import Objective
-from theory.solvers.existence import Mask, Tails, WinGraph, stopped, tails, vanishing
+from theory.solvers.existence import Mask, Tails, WinGraph, competing, stopped, tails, vanishing
 from theory.solvers.options import Options
 from theory.solvers.pairloss import SIDES, PairLoss
 
@@ -48,6 +48,16 @@ class Drain:
         infinite = tails(self._loss(INFINITE_REWARD), seeds)
         without, level = (replace(infinite, level=mask) for mask in (np.zeros(seeds, bool), finite.level))
         return found(without) | found(level) | (graph.drained & rewarded)
+
+    def undecided(self, graph: WinGraph, seeds: int) -> Mask:
+        """Data sets whose existence structure does not decide (see `existence.competing`), shape (S,)."""
+        entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)
+        if not (self.objective.reads("logp") and entropic.any()):
+            return np.zeros(seeds, dtype=bool)
+        forward = per_seed_flags(self._terms.forward_kl, seeds)
+        shape = tails(self._loss(INFINITE_REWARD if self._learns_reward and self._coupled else 0.0), seeds)
+        contested = entropic & ~forward & competing(shape) & shape.inverted & ~shape.separated
+        return contested & graph.drained.reshape(seeds, -1).any(1)
 
     def by_separation(self, seeds: int) -> tuple[Mask, Mask] | None:
         """Whether separable comparisons leave no finite minimiser, each of shape (S,).

@@ -29,6 +29,7 @@ class Linearised(Protocol):
     """A smooth function near one point: value, gradient, and the Hessian as an operator."""
 
     value: float
+    values: Array
     gradient: Array
     diagonal: Array
 
@@ -124,7 +125,8 @@ class _Point:
         self.problem, self.tables = problem, tables
         self.shape = tuple(problem.log_ref.shape)
         self.cells = problem.log_ref.numel()
-        self.value, self.gradient = 0.0, np.zeros(self.cells * len(problem.variables))
+        self.values = np.zeros(self.shape[0])  # each context's
+        self.gradient = np.zeros(self.cells * len(problem.variables))
         self.pairs = csr_matrix((self.gradient.size, self.gradient.size))
         if problem.objective.has_loss:
             self._add_pairs()
@@ -136,6 +138,7 @@ class _Point:
             self._to_logits(self.p)
         self._add_functionals()
         self._add_ridge()
+        self.value = float(self.values.sum())
 
     def _add_pairs(self) -> None:
         problem, loss = self.problem, self.problem.loss
@@ -143,7 +146,7 @@ class _Point:
         values = {side: {v: t.flatten()[index] for v, t in self.tables.items()} for side, index in ends.items()}
         found = pair_derivatives(loss, loss.inputs(values["chosen"], values["rejected"]))
         weight = problem.weight
-        self.value = float((weight * found.value).sum())
+        self.values += np.bincount(problem.edges.context, (weight * found.value).numpy(), minlength=self.shape[0])
         rows, columns, data = [], [], []
         sources = [
             (name, (ends[side].numpy() + self.cells * k).astype(np.int32), sign)
@@ -177,7 +180,7 @@ class _Point:
         if self.p is None or problem.functionals.zero:
             return
         arguments = (self.tables["policy"], problem.log_ref, problem.reward)
-        self.value += float(problem.functionals.value(*arguments).sum())
+        self.values += problem.functionals.value(*arguments).numpy()
         gradient = problem.functionals.gradient(*arguments).numpy()
         f = problem.functionals
         self.curvature = float(f.entropy + f.kl + f.forward_kl)
@@ -191,7 +194,7 @@ class _Point:
             shifted = table if v != "policy" or self.problem.offset is None else table + self.problem.offset / self.problem.scale
             centred = (shifted - shifted.mean(-1, keepdim=True)).numpy()
             part = slice(k * self.cells, (k + 1) * self.cells)
-            self.value += float((self.ridge[v] * centred**2).sum() / 2)
+            self.values += (self.ridge[v] * centred**2).sum(1) / 2
             self.gradient[part] += (self.ridge[v] * centred).ravel()
             self.diagonal[part] += np.broadcast_to(self.ridge[v], self.shape).ravel()
 
@@ -219,10 +222,10 @@ class _Point:
 
 @dataclass(frozen=True)
 class SparseMinimum:
-    """Where truncated Newton ended: parameters, objective, gradient max-norm, steps used."""
+    """Where truncated Newton ended: parameters, each context's objective, gradient max-norm, steps used."""
 
     theta: Array
-    value: float
+    values: Array
     gradient_norm: float
     iterations: int
 
@@ -244,7 +247,7 @@ def truncated_newton(problem: EdgeProblem, start: Array, *, limit: int = 200) ->
                 theta, point, damping = theta + step, trial, damping / 10 if damping > FIRST_DAMPING / 10 else 0.0
                 continue
         damping = max(damping * 10, FIRST_DAMPING)
-    return SparseMinimum(theta, point.value, float(np.abs(point.gradient).max()), iteration)
+    return SparseMinimum(theta, point.values, float(np.abs(point.gradient).max()), iteration)
 
 
 def _step(point: Linearised, damping: float, norm: float) -> Array:

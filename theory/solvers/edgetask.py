@@ -60,13 +60,13 @@ class EdgeTask(Task):
     def iterate(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor) -> Fit:
         problem = self._problem(objective, hyper, reward)
         found = truncated_newton(problem, problem.start(start[0]))
-        return self._fit(problem, found.theta, found.value, found.gradient_norm, found.iterations)
+        return self._fit(problem, found.theta, found.values, found.gradient_norm, found.iterations)
 
     def certify(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, logp: Tensor) -> Fit:
         problem = self._problem(objective, hyper, reward)
         theta = problem.start(logp[0])
         point = problem.at(theta)
-        return self._fit(problem, theta, point.value, float(np.abs(point.gradient).max()), 0)
+        return self._fit(problem, theta, point.values, float(np.abs(point.gradient).max()), 0)
 
     @cached_property
     def _ridge(self) -> Tensor:
@@ -87,11 +87,12 @@ class EdgeTask(Task):
             offset,
         )
 
-    def _fit(self, problem: EdgeProblem, theta: np.ndarray, value: float, norm: float, iterations: int) -> Fit:
+    def _fit(self, problem: EdgeProblem, theta: np.ndarray, values: np.ndarray, norm: float, iterations: int) -> Fit:
         tables = problem.tables(theta)
         student, policy = tables.get("student"), tables.get("policy")
         if policy is None:
             assert student is not None
             policy = torch.log_softmax(student / self.world.gamma, -1)
+        value = float(values @ self.data.totals) / max(float(self.data.totals.sum()), 1.0)
         total, gradient = (torch.tensor([v], dtype=torch.float64) for v in (value, norm))
         return Fit(policy[None], None if student is None else student[None], total, gradient, torch.tensor([iterations]))

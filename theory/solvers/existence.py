@@ -196,7 +196,16 @@ def vanishing(graph: WinGraph, shape: Tails, *, entropic: Mask, forward: Mask) -
 
 def stopped(shape: Tails, *, entropic: Mask, forward: Mask) -> Mask:
     """Where a barrier, or a loss that is bounded when inverted, stops every drain; see `vanishing`."""
-    return (entropic & (shape.exponent > 1 - 1e-9)) | (forward & (shape.exponent > 0)) | ~shape.inverted
+    return (entropic & ~competing(shape)) | (forward & (shape.exponent > 0)) | ~shape.inverted
+
+
+def competing(shape: Tails) -> Mask:
+    """Where a drain with κ < 1 outpulls an entropic barrier close to the boundary, shape (K,).
+
+    The boundary then attracts, but whether the infimum lies there or at a minimum in the interior
+    depends on the weights, so structure alone does not decide existence.
+    """
+    return shape.exponent <= 1 - 1e-9
 
 
 def _column(flags: Mask) -> Mask:

@@ -181,6 +181,14 @@ class Task(ABC):
         # A Bradley–Terry policy is read off a reward fit, which must then be unrestricted too.
         return kind == "on-policy" or (kind == "bradley-terry" and self.world.reward_features is None)
 
+    def undecided(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask:
+        """Data sets on which structure does not decide whether a finite minimiser exists, shape (S,)."""
+        graph = self.graph()
+        if graph.strongly_connected:
+            return np.zeros(self.seeds, dtype=bool)
+        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
+        return Drain(objective, per_seed, self.world.gamma, self.options).undecided(graph, self.seeds)
+
     def vanishing(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask:
         """Responses whose probability goes to 0 without the ridge, shape (S, X, V); see `existence`."""
         per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -76,7 +76,7 @@ def _rows(chunk: Chunk, outcome: Outcome, seconds: float) -> list[Row]:
                 "forward_kl": float(outcome.forward_kl[i]),
                 "reverse_kl": float(outcome.reverse_kl[i]),
                 "total_variation": float(outcome.total_variation[i]),
-                "finite": None if outcome.finite is None else bool(outcome.finite[i]),
+                "finite": None if outcome.undecided[i] else bool(outcome.finite[i]),
                 "gradient_norm": float(outcome.gradient_norm[i]),
                 "iterations": int(outcome.iterations[i]),
                 "agreeing_starts": int(outcome.agreeing[i]),
@@ -154,9 +154,13 @@ def _work(block: Block) -> list[tuple[str, list[Row]]]:
     return block.rows()
 
 
-def _backend(name: str) -> AbstractContextManager[Any]:
+@contextmanager
+def _backend(name: str) -> Iterator[None]:
+    """joblib's backend of that name; a client of a cluster is closed again."""
     if name == "loky":
-        return joblib.parallel_config(backend="loky")
+        with joblib.parallel_config(backend="loky"):
+            yield
+        return
     kind, _, address = name.partition(":")
     if kind != "dask" or not address:
         raise UserError("--backend", name, "must be loky or dask:ADDRESS, such as dask:tcp://127.0.0.1:8786")
@@ -166,10 +170,11 @@ def _backend(name: str) -> AbstractContextManager[Any]:
         raise UserError("--backend", name, "needs the cluster extra: pip install 'prefproof[dask]'") from None
     try:
         _knock(address)
-        Client(address, timeout="10s")
+        client = Client(address, timeout="10s")
     except (OSError, TimeoutError, ValueError) as error:
         raise UserError("--backend", name, f"no scheduler answers there ({type(error).__name__})") from error
-    return joblib.parallel_config(backend="dask")
+    with client, joblib.parallel_config(backend="dask"):
+        yield
 
 
 def _knock(address: str) -> None:
