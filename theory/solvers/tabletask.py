@@ -97,22 +97,20 @@ class TableTask(Task):
         variances (minimum logit chi-square, Berkson 1944): within O(1/n) of the maximum-likelihood
         fit, so that Newton's method needs a step or two.
         """
-        wins = torch.from_numpy(self.data.wins).flatten(0, 1)
         half = 0.0 if math.isinf(self.data.n) else 0.5
-        pairs = wins + wins.mT
-        won = (wins + half).clamp_min(1e-300)
-        log_won = won.log()
-        log_odds = log_won - log_won.mT
+        won = torch.from_numpy(self.data.wins).flatten(0, 1) + half
+        lost, log_won = won.mT, won.clamp_min(1e-300).log_()
         # The inverse variance of a log-odds, and 0 for a pair that was never compared.
-        precision = torch.where(pairs > 0, won * won.mT / (won + won.mT), 0.0)
+        seen = won + lost
+        precision = (won * lost).div_(seen.clamp_min(1e-300)).mul_(seen > 2 * half)
         degree = precision.sum(-1)
-        scale = degree.amax(-1)[:, None, None].clamp_min(1e-300)
-        # The projector fixes the constant, the diagonal what was never compared.
-        matrix = (
-            torch.diag_embed(degree) - precision + scale * (1 / self.vocab + 1e-9 * torch.eye(self.vocab, dtype=torch.float64))
-        )
+        scale = degree.amax(-1, keepdim=True).clamp_min(1e-300)
+        # The constant added fixes the gauge; the rest of the diagonal, what was never compared.
+        matrix = (scale / self.vocab).unsqueeze(-1) - precision
+        matrix.diagonal(dim1=-2, dim2=-1).add_(degree + 1e-9 * scale)
+        log_odds = (log_won - log_won.mT).mul_(precision)
         factor, failed = torch.linalg.cholesky_ex(matrix)
-        guess = torch.cholesky_solve((precision * log_odds).sum(-1, keepdim=True), factor).squeeze(-1)
+        guess = torch.cholesky_solve(log_odds.sum(-1, keepdim=True), factor).squeeze(-1)
         usable = (failed == 0).unsqueeze(-1) & torch.isfinite(guess).all(-1, keepdim=True)
         return torch.where(usable, guess, torch.zeros_like(guess)).unsqueeze(1)
 
