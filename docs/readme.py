@@ -1,6 +1,7 @@
-"""Write the README's table of methods from what `theory sweep --json` printed.
+"""Write the README's tables from what the programs printed.
 
     theory sweep --out sweep --methods ALL --n 1e3:1e9:4 --seeds 40 --json > docs/methods.json
+    make bench
     python docs/readme.py
 
 where ALL is the list that `theory methods` shows, separated by commas.
@@ -9,16 +10,18 @@ where ALL is the list that `theory methods` shows, separated by commas.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "methods.json"
-START, END = "<!-- methods: written by docs/readme.py -->", "<!-- end of methods -->"
+sys.path.insert(0, str(ROOT))  # benchmarks is a package of the checkout, not of the installation
+METHODS = ROOT / "docs" / "methods.json"
+BENCHMARKS = ROOT / "benchmarks" / "results.json"
 
 
-def table(results: dict[str, Any]) -> str:
-    """The Markdown table of every method's slope, floor, efficiency and verdict."""
+def methods(results: dict[str, Any]) -> str:
+    """The Markdown table of every method's floor, slope, efficiency and verdict."""
     from theory.objectives import get
 
     lines = ["| method | loss | floor at n = ∞ (nats) | slope | efficiency | verdict |", "| --- | --- | --- | --- | --- | --- |"]
@@ -33,13 +36,28 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines).replace("| -0.000 ", "| 0.000 ")
 
 
-def rendered(readme: str, results: dict[str, Any]) -> str:
-    """The README with its table replaced."""
-    before, _, rest = readme.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table(results)}\n{END}{after}"
+def speed(results: dict[str, Any]) -> str:
+    """The Markdown table of the benchmarks that have a target."""
+    from benchmarks.report import rows
+
+    kept = [row for row in rows(results) if row[3] != "–"]
+    lines = ["| benchmark | measure | value | target |", "| --- | --- | ---: | ---: |"]
+    return "\n".join(lines + [f"| {name.strip()} | {measure} | {value} | {target} |" for name, measure, value, target, _ in kept])
+
+
+TABLES = {"methods": (methods, METHODS), "speed": (speed, BENCHMARKS)}
+
+
+def rendered(readme: str) -> str:
+    """The README with its tables replaced by what the result files hold."""
+    for name, (table, source) in TABLES.items():
+        start, end = f"<!-- {name}: written by docs/readme.py -->", f"<!-- end of {name} -->"
+        before, _, rest = readme.partition(start)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{start}\n{table(json.loads(source.read_text()))}\n{end}{after}"
+    return readme
 
 
 if __name__ == "__main__":
     path = ROOT / "README.md"
-    path.write_text(rendered(path.read_text(), json.loads(RESULTS.read_text())))
+    path.write_text(rendered(path.read_text()))
