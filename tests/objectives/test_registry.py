@@ -139,7 +139,7 @@ class TestMetadata:
         assert get("rebel").sections["note"] == "label-free"
 
     def test_one_module_one_objective(self) -> None:
-        machinery = {"numerics", "pair", "registry"}
+        machinery = {"numerics", "pair", "registry", "user"}
         modules = {m.name for m in pkgutil.iter_modules(theory.objectives.__path__)} - machinery
         assert {m.replace("_", "-") for m in modules} == set(KNOWN)
         for module in modules:

@@ -8,7 +8,8 @@ import importlib
 import pkgutil
 
 from theory.objectives.pair import MissingInput, Pair, Terms
-from theory.objectives.registry import Hyper, Hyperparameter, Objective, get, load, make, names, objective
+from theory.objectives.registry import Hyper, Hyperparameter, Objective, get, make, names, objective
+from theory.objectives.user import load
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

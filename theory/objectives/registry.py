@@ -7,7 +7,6 @@ what cannot.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 import re
@@ -15,7 +14,6 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,7 +74,7 @@ class Hyperparameter:
         return bottom + 0.7 * (top - bottom)
 
 
-_PROBES = 64
+PROBES = 64
 
 
 def _probe_inputs(ensemble: int) -> dict[str, Tensor]:
@@ -84,7 +82,7 @@ def _probe_inputs(ensemble: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     inputs = {}
     for name in Pair.FIELDS:
-        shape = (ensemble, _PROBES) if name.startswith("reward") and ensemble > 1 else (_PROBES,)
+        shape = (ensemble, PROBES) if name.startswith("reward") and ensemble > 1 else (PROBES,)
         numbers = torch.rand(shape, dtype=torch.float64, generator=generator)
         inputs[name] = -0.75 - numbers if "logp" in name else torch.ones(shape) if "length" in name else numbers + 1.0
     return inputs
@@ -289,6 +287,11 @@ def objective(**known: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return register
 
 
+def registered(function: Callable[..., Any]) -> Objective | None:
+    """The objective that a decorated function was registered as, or None."""
+    return next((made for made in _REGISTRY.values() if made.function is function), None)
+
+
 def names() -> list[str]:
     """The registered command names, in alphabetical order."""
     return sorted(_REGISTRY)
@@ -300,59 +303,3 @@ def get(name: str) -> Objective:
     if found is None:
         raise UserError("--method", name, "is not a known objective; " + nearest(name, _REGISTRY))
     return found
-
-
-def load(specification: str) -> Objective:
-    """A user's own objective from ``path/to/file.py:name``; raises `UserError`.
-
-    The file is executed: it is the user's own code, named on the command line.
-    """
-    path, _, name = specification.rpartition(":")
-    if not path or not name:
-        raise UserError("--objective", specification, "give it as path/to/file.py:name")
-    if not Path(path).is_file():
-        raise UserError("--objective", specification, f"there is no file {path}")
-    spec = importlib.util.spec_from_file_location(f"user_objective_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError("--objective", specification, "is not a Python file (its name must end in .py)")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError("--objective", specification, f"could not be imported: {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not inspect.isfunction(function):
-        functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
-        raise UserError("--objective", specification, f"has no function {name}; " + nearest(name, functions))
-    registered = _REGISTRY.get(name.replace("_", "-"))
-    made = registered if registered is not None and registered.function is function else make(function)
-    _try(made, specification)
-    return made
-
-
-def _try(made: Objective, specification: str) -> None:
-    """Run a user's objective on made-up numbers, so that it fails here or not at all."""
-
-    def require(condition: bool, remedy: str) -> None:
-        if not condition:
-            raise UserError("--objective", specification, remedy)
-
-    try:
-        terms = made._probe[1]
-        loss = terms.loss
-        says_something = loss is not None or any(float(c) != 0 for c in terms.coefficients.values())
-        require(says_something, "must return a loss or Terms; it returned neither")
-        shape = (_PROBES,) if made.ensemble == 1 else (made.ensemble, _PROBES)
-        elementwise = loss is None or (isinstance(loss, Tensor) and loss.shape == shape)
-        require(elementwise, "must return the unreduced loss: one number for each pair")
-        _ = made.inputs, made.on_policy, made.label_free, made.margins
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError("--objective", specification, f"failed on a batch of pairs: {type(error).__name__}: {error}") from error
-    try:
-        # The solvers fit many values of a hyperparameter at once.
-        made.coefficients(**{p.name: torch.full((2, 1), p.default, dtype=torch.float64) for p in made.hyperparameters})
-    except Exception as error:
-        remedy = "must take its hyperparameters as tensors too: torch.exp(beta) for math.exp, torch.where for if"
-        raise UserError("--objective", specification, f"{remedy} ({type(error).__name__}: {error})") from error
