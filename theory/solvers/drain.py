@@ -35,11 +35,10 @@ class Drain:
         rewarded = per_seed_flags(self._terms.reward, seeds)[index][:, None] & self._learns_reward
         if not self.objective.reads("logp"):
             return graph.drained & (rewarded | self.objective.has_loss)
-        entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)[index]
-        forward = per_seed_flags(self._terms.forward_kl, seeds)[index]
+        barriers = {name: flags[index] for name, flags in self._barriers(seeds).items()}
 
         def found(shape: Tails) -> Mask:
-            return vanishing(graph, shape.take(index), entropic=entropic, forward=forward)
+            return vanishing(graph, shape.take(index), **barriers)
 
         finite = tails(self._loss(0.0), seeds)
         if not (self._learns_reward and self._coupled):
@@ -51,12 +50,11 @@ class Drain:
 
     def undecided(self, graph: WinGraph, seeds: int) -> Mask:
         """Data sets whose existence structure does not decide (see `existence.competing`), shape (S,)."""
-        entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)
-        if not (self.objective.reads("logp") and entropic.any()):
+        barriers = self._barriers(seeds)
+        if not (self.objective.reads("logp") and barriers["entropic"].any()):
             return np.zeros(seeds, dtype=bool)
-        forward = per_seed_flags(self._terms.forward_kl, seeds)
         shape = tails(self._loss(INFINITE_REWARD if self._learns_reward and self._coupled else 0.0), seeds)
-        contested = entropic & ~forward & competing(shape) & shape.inverted & ~shape.separated
+        contested = barriers["entropic"] & ~barriers["forward"] & competing(shape) & shape.inverted & ~shape.separated
         return contested & graph.drained.reshape(seeds, -1).any(1)
 
     def by_separation(self, seeds: int) -> tuple[Mask, Mask] | None:
@@ -78,9 +76,12 @@ class Drain:
         shape = tails(self._loss(margin), seeds)
         if shape.level.any():
             return None
+        return ~shape.separated & ~stopped(shape, **self._barriers(seeds))
+
+    def _barriers(self, seeds: int) -> dict[str, Mask]:
+        """Where the terms are present that keep probabilities from 0, each of shape (S,)."""
         entropic = per_seed_flags(self._terms.entropy + self._terms.kl, seeds)
-        forward = per_seed_flags(self._terms.forward_kl, seeds)
-        return ~shape.separated & ~stopped(shape, entropic=entropic, forward=forward)
+        return {"entropic": entropic, "forward": per_seed_flags(self._terms.forward_kl, seeds)}
 
     @property
     def _terms(self) -> Any:

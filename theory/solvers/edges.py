@@ -18,7 +18,7 @@ from theory.sampling.edges import Edges
 from theory.solvers.derivatives import pair_derivatives
 from theory.solvers.functionals import Functionals
 from theory.solvers.newton import GRADIENT, LARGEST_DAMPING, NOISE
-from theory.solvers.pairloss import PairLoss
+from theory.solvers.pairloss import PairLoss, trained
 
 FIRST_DAMPING = 1e-4
 # Conjugate-gradient steps within one Newton step; the outer iteration corrects what they leave.
@@ -71,9 +71,7 @@ class EdgeProblem:
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """What is trained: the policy, the student's reward head, or both."""
-        head = self.objective.reads("student_reward")
-        policy = self.objective.reads("logp") or not self.functionals.zero or (self.tied and head)
-        return ("policy",) * policy + ("student",) * (head and not self.tied)
+        return trained(self.objective, regularised=not self.functionals.zero, tied=self.tied)
 
     def tables(self, theta: Array) -> dict[str, Tensor]:
         """Each variable as a table (X, V): normalised log-probabilities, or rewards."""

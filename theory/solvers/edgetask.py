@@ -89,10 +89,7 @@ class EdgeTask(Task):
 
     def _fit(self, problem: EdgeProblem, theta: np.ndarray, values: np.ndarray, norm: float, iterations: int) -> Fit:
         tables = problem.tables(theta)
-        student, policy = tables.get("student"), tables.get("policy")
-        if policy is None:
-            assert student is not None
-            policy = torch.log_softmax(student / self.world.gamma, -1)
+        student, policy = tables.get("student"), self.policy_of(tables)
         value = float(values @ self.data.totals) / max(float(self.data.totals.sum()), 1.0)
         total, gradient = (torch.tensor([v], dtype=torch.float64) for v in (value, norm))
         return Fit(policy[None], None if student is None else student[None], total, gradient, torch.tensor([iterations]))

@@ -14,6 +14,19 @@ SIDES = ("chosen", "rejected")
 PAIR_NAME = {"policy": "logp", "student": "student_reward"}
 
 
+def trained(objective: Objective, *, regularised: bool, tied: bool) -> tuple[str, ...]:
+    """What is trained: the policy, the student's reward head, or both.
+
+    Args:
+        objective: what its loss reads decides.
+        regularised: a policy functional is present.
+        tied: the student's reward is γ log π, so that reading it reads the policy.
+    """
+    head = objective.reads("student_reward")
+    policy = objective.reads("logp") or regularised or (tied and head)
+    return ("policy",) * policy + ("student",) * (head and not tied)
+
+
 @dataclass(frozen=True)
 class PairLoss:
     """ℓ with everything but the trained inputs filled in.

@@ -13,7 +13,7 @@ from theory.objectives import Objective
 from theory.solvers.closed import affine_reward
 from theory.solvers.derivatives import pair_derivatives
 from theory.solvers.functionals import Functionals
-from theory.solvers.pairloss import PairLoss
+from theory.solvers.pairloss import PairLoss, trained
 
 # Pairs differentiated at once: small enough for a core's cache, large enough to hide call overhead.
 CHUNK = 1 << 17
@@ -79,10 +79,7 @@ class Problem:
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """What is trained: the policy, the student's reward head, or both."""
-        reads = self.objective.reads
-        head = reads("student_reward")
-        policy = reads("logp") or not self.functionals.zero or (self.tied and head)
-        return ("policy",) * policy + ("student",) * (head and not self.tied)
+        return trained(self.objective, regularised=not self.functionals.zero, tied=self.tied)
 
     def features(self, variable: str) -> Tensor | None:
         """φ of a variable's log-linear class, or None for a table."""

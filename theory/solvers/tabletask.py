@@ -12,7 +12,6 @@ from torch import Tensor
 from theory.objectives import Objective
 from theory.objectives.reward import bradley_terry
 from theory.sampling import WinCounts, bootstrap, split
-from theory.solvers.drain import Drain
 from theory.solvers.existence import Mask, WinGraph
 from theory.solvers.newton import Minimum, newton
 from theory.solvers.options import Options
@@ -47,6 +46,10 @@ class TableTask(Task):
         return torch.from_numpy(self.data.wins.sum((-1, -2, -3)))
 
     def graph(self) -> WinGraph:
+        return self._graph
+
+    @cached_property
+    def _graph(self) -> WinGraph:
         return WinGraph.of_table(self.data.wins.reshape(-1, self.vocab, self.vocab))
 
     def iterate(self, objective: Objective, hyper: dict[str, Tensor], reward: Tensor | None, start: Tensor) -> Fit:
@@ -71,8 +74,7 @@ class TableTask(Task):
         classes = (self.world.reward_features, self.world.policy_features)
         if classes == (None, None):
             return np.asarray(~self.vanishing(objective, hyper).any((1, 2)))
-        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
-        through = Drain(objective, per_seed, self.world.gamma, self.options).by_separation(self.seeds)
+        through = self.drain(objective, hyper).by_separation(self.seeds)
         if through is None:
             return None
         lost = [flags & self._separated(features) for flags, features in zip(through, classes, strict=True) if flags.any()]
@@ -151,10 +153,7 @@ class TableTask(Task):
     def _fit(self, problem: Problem, minimum: Minimum) -> Fit:
         shape = (self.seeds, self.contexts, self.vocab)
         tables = {name: t.reshape(shape) for name, t in problem.tables(minimum.theta).items()}
-        student, policy = tables.get("student"), tables.get("policy")
-        if policy is None:
-            assert student is not None
-            policy = torch.log_softmax(student / self.world.gamma, -1)
+        student, policy = tables.get("student"), self.policy_of(tables)
         value = minimum.value.reshape(self.seeds, -1)
         total = value.sum(-1) if problem.shared else (self.weights * value).sum(-1)
         norm, iterations = (t.reshape(self.seeds, -1).amax(-1) for t in (minimum.gradient_norm, minimum.iterations))

@@ -122,6 +122,15 @@ class Task(ABC):
     def graph(self) -> WinGraph:
         """Who beat whom, all S·X contexts."""
 
+    def policy_of(self, tables: dict[str, Tensor]) -> Tensor:
+        """The fitted log π, or the one that a reward alone induces, π ∝ exp(r/γ) (unified eq. 8)."""
+        return tables["policy"] if "policy" in tables else torch.log_softmax(tables["student"] / self.world.gamma, -1)
+
+    def drain(self, objective: Objective, hyper: dict[str, Tensor]) -> Drain:
+        """The objective's structure at each data set's hyperparameters."""
+        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
+        return Drain(objective, per_seed, self.world.gamma, self.options)
+
     @cached_property
     def reward_fit(self) -> Fit:
         """The Bradley–Terry reward of each data set, fitted by the objective `reward`."""
@@ -186,19 +195,16 @@ class Task(ABC):
         graph = self.graph()
         if graph.strongly_connected:
             return np.zeros(self.seeds, dtype=bool)
-        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
-        return Drain(objective, per_seed, self.world.gamma, self.options).undecided(graph, self.seeds)
+        return self.drain(objective, hyper).undecided(graph, self.seeds)
 
     def vanishing(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask:
         """Responses whose probability goes to 0 without the ridge, shape (S, X, V); see `existence`."""
-        per_seed = {name: value.expand(self.seeds) for name, value in hyper.items()}
-        graph = self.graph()
+        graph, drain = self.graph(), self.drain(objective, hyper)
         if graph.strongly_connected:
             found = np.zeros(tuple(self.log_ref.shape), dtype=bool)
         else:
-            found = Drain(objective, per_seed, self.world.gamma, self.options).of(graph, self.seeds)
-            found = found.reshape(self.log_ref.shape)
-        terms = objective.coefficients(gamma=self.world.gamma, **per_seed)
+            found = drain.of(graph, self.seeds).reshape(self.log_ref.shape)
+        terms = objective.coefficients(gamma=self.world.gamma, **drain.hyper)
         collapses = per_seed_flags(terms.reward, self.seeds)
         collapses = collapses & ~per_seed_flags(terms.entropy + terms.kl + terms.forward_kl, self.seeds)
         if collapses.any():
