@@ -1,0 +1,7 @@
+"""``theory audit``."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
