@@ -132,7 +132,7 @@ def make_task(instance: Instance, data: WinCounts | Edges, settings: Settings) -
 def solve(instance: Instance, task: Task, settings: Settings) -> Outcome:
     """Fit the objective to every data set of ``task`` and measure it against the target."""
     search = Search(settings.objective, [task])
-    chosen = _choose(search, settings, _forward_kl(instance))
+    chosen = choose(search, settings, distance_to_target(instance))
     (fit,) = chosen.fits
     if settings.policy_class == settings.reward_class == "table":
         vanishing = task.vanishing(settings.objective, chosen.hyper)
@@ -144,14 +144,16 @@ def solve(instance: Instance, task: Task, settings: Settings) -> Outcome:
     return _outcome(instance, task, chosen, fit, None, np.ones(task.seeds, bool) if finite is None else finite, unknown)
 
 
-def _choose(search: Search, settings: Settings, best: Criterion) -> Chosen:
+def choose(search: Search, settings: Settings, best: Criterion) -> Chosen:
+    """The fit under the settings' rule; ``best`` is the criterion of the rule of that name."""
     values = settings.objective.resolve(settings.values)
     if settings.searched is None:
         return search.at(values)
     return search.validated(values) if settings.rule == "validation" else search.finish(*search.choose(values, best))
 
 
-def _forward_kl(instance: Instance) -> Criterion:
+def distance_to_target(instance: Instance) -> Criterion:
+    """The forward KL to an instance's target, as a criterion."""
     log_target, weights = torch.from_numpy(np.log(instance.target)), torch.from_numpy(instance.context_weights)
     return lambda fits: divergences.forward_kl(log_target, fits[0].logp, weights)
 
@@ -201,10 +203,10 @@ def floor(instance: Instance, settings: Settings) -> float:
         return float(solve(instance, task, settings).forward_kl[0])
     search = Search(settings.objective, [LimitTask(world_of(instance, settings), settings.options)])
     try:
-        chosen = _choose(search, replace(settings, rule="best") if settings.searched else settings, _forward_kl(instance))
+        chosen = choose(search, replace(settings, rule="best") if settings.searched else settings, distance_to_target(instance))
     except NotImplementedError:
         return math.nan
-    return float(_forward_kl(instance)(chosen.fits)[0])
+    return float(distance_to_target(instance)(chosen.fits)[0])
 
 
 class LimitTask(Task):

@@ -487,7 +487,7 @@ class TestLoadRefuses:
 
     def test_an_unknown_attribute(self, write: Callable[[str], str]) -> None:
         message = refusal(f"{write('def f(pair): return -pair.logp_winner')}:f")
-        assert "failed on a batch of pairs: AttributeError: Pair has no logp_winner; it has logp_chosen, " in message
+        assert "needs an input that the table cannot give: Pair has no logp_winner; it has logp_chosen, " in message
 
     @pytest.mark.parametrize(
         ("text", "cause"),

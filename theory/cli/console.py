@@ -37,6 +37,13 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def cell(value: Any) -> str:
+    """Any value of a table for people."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    return number(value) if isinstance(value, float) else str(value)
+
+
 def floor_text(floor: float) -> str:
     """A floor for people: below 1e-12 nats it is 0 to the precision of float64."""
     return "0" if floor < 1e-12 else number(floor)
@@ -66,6 +73,20 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # equations contain square brackets, rich's markup
     Console(soft_wrap=False).print(table)
+
+
+def print_answers(title: str, answers: Iterable[tuple[str, str, str]]) -> None:
+    """Questions with their verdicts, each over an indented sentence of numbers."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(soft_wrap=False)
+    console.print(Text(title, style="bold"))
+    for question, verdict, answer in answers:
+        console.print(Padding(Text.assemble(question, "  ", (verdict, "bold")), (0, 0, 0, 2)))
+        console.print(Padding(Text(answer), (0, 0, 0, 6)))
+    console.print()
 
 
 def _numeric(text: str) -> bool:

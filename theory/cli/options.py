@@ -89,6 +89,23 @@ def objective_of(method: str | None, file: str | None, default: str = "rkl") -> 
     return objectives.load(file) if file is not None else objectives.get(method or default)
 
 
+def split_method(method: str | None, extra: list[str]) -> tuple[str | None, list[str]]:
+    """The method among words that typer could not tell from an unknown option's value, and the options left.
+
+    An option is ``--name value`` or ``--name=value``; the first other word is the method.
+    """
+    words, found, left = [*([method] if method is not None else []), *extra], None, []
+    while words:
+        word = words.pop(0)
+        if word.startswith("-"):
+            left += [word, *([words.pop(0)] if "=" not in word and words else [])]
+        elif found is None:
+            found = word
+        else:
+            raise UserError(word, None, f"is one word too many after {found}")
+    return found, left
+
+
 def extra_values(objective: Objective, extra: list[str]) -> dict[str, float]:
     """Hyperparameters from the options that typer passed through: ``--name value`` or ``--name=value``."""
     known = {p.option: p.name for p in objective.hyperparameters if p.name != "beta"}

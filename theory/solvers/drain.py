@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from theory.objectives import Objective
 from theory.solvers.existence import Mask, Tails, WinGraph, competing, stopped, tails, vanishing
 from theory.solvers.options import Options
 from theory.solvers.pairloss import SIDES, PairLoss
+from theory.solvers.recession import sinking, slopes
 
 # A reward margin so large that only its limit matters: far beyond the margins that `tails` probes
 # (1e12 nats times a temperature), yet its square still resolves them in float64.
@@ -48,6 +50,27 @@ class Drain:
         without, level = (replace(infinite, level=mask) for mask in (np.zeros(seeds, bool), finite.level))
         return found(without) | found(level) | (graph.drained & rewarded)
 
+    def unbounded(self, frequencies: NDArray[np.float64], log_ref: Tensor) -> Mask:
+        """Responses along whose flight the loss falls without bound, shape (S, X, V); see `recession`.
+
+        Args:
+            frequencies: W/n_x, shape (S, X, V, V).
+            log_ref: log π_ref, shape (S, X, V).
+        """
+        seeds, contexts, vocab = log_ref.shape
+        if not (self.objective.has_loss and self.objective.reads("logp")):
+            return np.zeros((seeds, contexts, vocab), dtype=bool)
+        slope = slopes(self._loss(0.0), seeds)
+        falling = np.flatnonzero(slope.falls)
+        found = np.zeros((seeds, contexts, vocab), dtype=bool)
+        if len(falling):
+            pull = np.broadcast_to(torch.as_tensor(self._terms.forward_kl).numpy(), seeds)[falling]
+            barrier = pull[:, None, None] * log_ref.exp().numpy()[falling]
+            each = slope.take(np.repeat(falling, contexts))
+            flat = sinking(frequencies[falling].reshape(-1, vocab, vocab), each, barrier.reshape(-1, vocab))
+            found[falling] = flat.reshape(-1, contexts, vocab)
+        return found
+
     def undecided(self, graph: WinGraph, seeds: int) -> Mask:
         """Data sets whose existence structure does not decide (see `existence.competing`), shape (S,)."""
         barriers = self._barriers(seeds)
@@ -56,6 +79,17 @@ class Drain:
         shape = tails(self._loss(INFINITE_REWARD if self._learns_reward and self._coupled else 0.0), seeds)
         contested = barriers["entropic"] & ~barriers["forward"] & competing(shape) & shape.inverted & ~shape.separated
         return contested & graph.drained.reshape(seeds, -1).any(1)
+
+    def levels_off(self, seeds: int) -> Mask:
+        """Where nothing that structure can see stops or drives a flight, shape (S,).
+
+        The loss is bounded whichever way a margin goes, and no other term holds the policy: whether
+        it has a minimum depends on the numbers, not on the win graph.
+        """
+        if not (self.objective.has_loss and self.objective.reads("logp")):
+            return np.zeros(seeds, dtype=bool)
+        shape, barriers = tails(self._loss(0.0), seeds), self._barriers(seeds)
+        return ~shape.inverted & ~shape.separated & ~barriers["entropic"] & ~barriers["forward"]
 
     def by_separation(self, seeds: int) -> tuple[Mask, Mask] | None:
         """Whether separable comparisons leave no finite minimiser, each of shape (S,).

@@ -22,6 +22,8 @@ from torch import Tensor
 Mask = NDArray[np.bool_]
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 FAR, FARTHER = 1e8, 1e12
+# Between these a derivative that is suddenly 0 was lost to the rounding of float64.
+ROUNDING = 1e-19, 1e-13
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def tails(loss: PairLoss, size: int) -> Tails:
 
     def grows(winner: float, loser: float) -> Mask:
         near, far = (at(scale, winner, loser) for scale in (FAR, FARTHER))
-        return np.isnan(far) | (far > near + 1.0)
+        return np.isnan(far) | np.isposinf(far) | (far > near + 1.0)
 
     exponent, stops = _exponent(loss, size)
     return Tails(grows(1, 1), grows(1, 2), grows(1, 0), grows(0, 1) | stops, exponent)
@@ -79,6 +81,12 @@ def _exponent(loss: PairLoss, size: int) -> tuple[NDArray[np.float64], Mask]:
     stops = ~unread & faded & (gap <= 1e-9 * second)
     with np.errstate(divide="ignore"):
         exponent = np.where(faded, math.log(1e50) / gap, 0.0)
+    # A derivative such as σ(1 − σ) has no digits below the rounding of 1: it fades, and is 0 by rounding alone.
+    edge = pull(np.where(faded, 0.999 * second, 1.0))
+    rounded = stops & (edge > ROUNDING[0]) & (edge < ROUNDING[1])
+    if rounded.any():
+        early, late = (_crossing(pull, level, size) for level in (1e-5, 1e-10))
+        exponent, stops = np.where(rounded, math.log(1e5) / (late - early), exponent), stops & ~rounded
     # A loser that is not read is felt through the normaliser alone.
     return np.where(unread | stops, math.inf, exponent), stops
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,11 +99,11 @@ class Search:
         """The reference policy as a starting point of every task."""
         return [task.log_ref for task in self.tasks]
 
-    def choose(self, fixed: dict[str, float], criterion: Criterion) -> tuple[dict[str, Tensor], list[Fit]]:
+    def choose(self, fixed: Mapping[str, float | Tensor], criterion: Criterion) -> tuple[dict[str, Tensor], list[Fit]]:
         """The value of the tuned hyperparameter with the least criterion: the grid, then parabolas."""
         parameter = self.objective.tuned
         assert parameter is not None
-        path = _Path(self, self._full(fixed), parameter.name, criterion)
+        path = _Path(self, self.full(fixed), parameter.name, criterion)
         for value in grid(parameter):
             path.visit(torch.full((self.seeds,), value, dtype=torch.float64))
         path.refine()
@@ -141,12 +141,13 @@ class Search:
         generator = torch.Generator().manual_seed(0)
         return [torch.randn(r.shape[-2:], dtype=r.dtype, generator=generator).expand(r.shape) for r in self.references()]
 
-    def _full(self, values: dict[str, float]) -> dict[str, Tensor]:
-        return {name: torch.full((self.seeds,), v, dtype=torch.float64) for name, v in values.items()}
+    def full(self, values: Mapping[str, float | Tensor]) -> dict[str, Tensor]:
+        """Hyperparameters as tensors of shape (S,); a tensor gives each data set a value of its own."""
+        return {name: torch.as_tensor(v, dtype=torch.float64).expand(self.seeds) for name, v in values.items()}
 
-    def at(self, values: dict[str, float]) -> Chosen:
+    def at(self, values: Mapping[str, float | Tensor]) -> Chosen:
         """The certified solution at fixed hyperparameters."""
-        return self.finish(self._full(values))
+        return self.finish(self.full(values))
 
     def _kind(self, hyper: dict[str, Tensor]) -> str:
         if all(task.has_closed_form(self.objective, hyper) for task in self.tasks):

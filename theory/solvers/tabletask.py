@@ -12,6 +12,7 @@ from torch import Tensor
 from theory.objectives import Objective
 from theory.objectives.reward import bradley_terry
 from theory.sampling import WinCounts, bootstrap, split
+from theory.solvers.drain import Drain
 from theory.solvers.existence import Mask, WinGraph
 from theory.solvers.newton import Minimum, newton
 from theory.solvers.options import Options
@@ -47,6 +48,9 @@ class TableTask(Task):
 
     def graph(self) -> WinGraph:
         return self._graph
+
+    def unbounded(self, drain: Drain) -> Mask:
+        return drain.unbounded(self.data.frequencies, self.log_ref)
 
     @cached_property
     def _graph(self) -> WinGraph:

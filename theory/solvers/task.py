@@ -197,6 +197,10 @@ class Task(ABC):
             return np.zeros(self.seeds, dtype=bool)
         return self.drain(objective, hyper).undecided(graph, self.seeds)
 
+    def unbounded(self, drain: Drain) -> Mask:
+        """Responses along whose flight the loss falls without bound, shape (S, X, V); not examined by default."""
+        return np.zeros(tuple(self.log_ref.shape), dtype=bool)
+
     def vanishing(self, objective: Objective, hyper: dict[str, Tensor]) -> Mask:
         """Responses whose probability goes to 0 without the ridge, shape (S, X, V); see `existence`."""
         graph, drain = self.graph(), self.drain(objective, hyper)
@@ -204,6 +208,7 @@ class Task(ABC):
             found = np.zeros(tuple(self.log_ref.shape), dtype=bool)
         else:
             found = drain.of(graph, self.seeds).reshape(self.log_ref.shape)
+        found |= self.unbounded(drain)
         terms = objective.coefficients(gamma=self.world.gamma, **drain.hyper)
         collapses = per_seed_flags(terms.reward, self.seeds)
         collapses = collapses & ~per_seed_flags(terms.entropy + terms.kl + terms.forward_kl, self.seeds)
