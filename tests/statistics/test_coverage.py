@@ -100,3 +100,10 @@ def test_directions_that_change_no_preference_do_not_count():
     expected = coverage_log_linear(instance, features)
     assert coverage_log_linear(instance, np.concatenate([features, constant], -1)) == pytest.approx(expected, rel=1e-7)
     assert coverage_log_linear(instance, np.concatenate([features, features[..., :1]], -1)) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("rare", [1e-3, 1e-6, 1e-13, 1e-15])
+def test_a_response_that_the_data_hardly_hold(rare):
+    """With μ_y → 0 the indicator of y alone decides: C → π*_y/μ_y."""
+    instance = Instance(np.array([[0.4, 0.3, 0.2, 0.1]]), np.array([[0.5, 0.3, 0.2 - rare, rare]]))
+    assert coverage_table(instance) == pytest.approx(0.1 / rare, rel=2e-3)

@@ -16,9 +16,12 @@ def _centred_moment(f: Array, policy: Array, data_policy: Array, weights: Array)
 
 def _largest_ratio(numerator: Array, denominator: Array) -> float:
     """max_w wᵀAw / wᵀBw over the range of B (directions that both moments ignore are left out)."""
-    values, vectors = np.linalg.eigh(denominator)
+    # Rescaled to a unit diagonal, a response that μ hardly ever draws is told apart from a direction never seen.
+    diagonal = denominator.diagonal()
+    scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(scale[:, None] * denominator * scale)
     seen = values > values.max() * 1e-12
-    basis = vectors[:, seen] / np.sqrt(values[seen])
+    basis = scale[:, None] * vectors[:, seen] / np.sqrt(values[seen])
     return float(eigh(basis.T @ numerator @ basis, eigvals_only=True)[-1])
 
 
