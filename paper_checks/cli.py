@@ -34,7 +34,7 @@ def list_claims(paper: Paper = None, json: options.Json = False) -> None:
         facts = ("id", "paper", "statement", "assumes", "predicts", "tested", "slow", "reproduce")
         print_json([{**{f: getattr(c, f) for f in facts}, "claim": c.says, "recorded": r and r["verdict"]} for c, r in rows])
         return
-    print_table(None, ("id", "statement", "claim", "verdict"), [(c.id, c.statement, c.says, _word(r)) for c, r in rows])
+    print_table(None, ("id", "verdict", "claim"), [(c.id, _word(r), f"{c.statement}: {c.says}") for c, r in rows])
     typer.echo("`paper-checks run --only ID` checks one and shows the numbers.")
 
 
@@ -97,8 +97,8 @@ def _run(selected: list[Any], jobs: int | None) -> list[Result]:
 
 
 def _print(results: list[Result]) -> None:
-    rows = [(r.claim.id, r.claim.statement, r.claim.says, _verdict(r)) for r in results]
-    print_table(None, ("id", "statement", "claim", "verdict"), rows)
+    rows = [(r.claim.id, _verdict(r), f"{r.claim.statement}: {r.claim.says}") for r in results]
+    print_table(None, ("id", "verdict", "claim"), rows)
     counts: dict[str, int] = {}
     for result in results:
         counts[result.finding.verdict] = counts.get(result.finding.verdict, 0) + 1

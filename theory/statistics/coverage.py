@@ -11,6 +11,8 @@ from theory.instances.tabular import Array, Instance
 def _centred_moment(f: Array, policy: Array, data_policy: Array, weights: Array) -> Array:
     """E_{x~ρ, y~policy}[f̄ f̄ᵀ], f̄ = f − E_{y~μ}[f|x]; f of shape (X, V, d), result (d, d)."""
     centred = f - np.einsum("xv,xvd->xd", data_policy, f)[:, None, :]
+    # What is left of a feature that is constant in every context is rounding.
+    centred[..., np.abs(centred).max((0, 1)) <= 1e-12 * np.abs(f).max((0, 1))] = 0.0
     return np.einsum("x,xv,xvd,xve->de", weights, policy, centred, centred)
 
 
