@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -31,6 +32,10 @@ def likelihood(pair, *, gamma):
 
 def linear(pair):
     return -pair.logp_margin
+
+
+def hinge(pair):
+    return torch.relu(1 - pair.logp_margin)
 
 
 def subject(name, instance=WORLD, **kwargs):
@@ -153,7 +158,7 @@ def test_every_method_has_a_path_or_a_point(name):
         assert min(row["drift"], row["forward_kl"]) >= 0
 
 
-@pytest.mark.parametrize("name", ["rkl", "dpo", "e-dpo", "reward", "drdo", "sft", likelihood, linear])
+@pytest.mark.parametrize("name", ["rkl", "dpo", "e-dpo", "reward", "drdo", "sft", likelihood, linear, hinge])
 def test_every_section_has_every_finding(name):
     section = overoptimisation.section(subject(name, random_instance(0, vocab=4, contexts=2)))
     assert [f.id for f in section.findings] == IDS
@@ -161,6 +166,8 @@ def test_every_section_has_every_finding(name):
     one = subject(name)
     if name is linear:
         assert {f.verdict for f in section.findings} == {"no minimiser"}
+    elif name is hinge:
+        assert {f.verdict for f in section.findings} == {"not decided"}
     elif one.objective.tuned is None:
         assert gold.verdict == forward_kl.verdict == "does not apply"
         assert "gap" in gap.numbers

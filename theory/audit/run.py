@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from theory import __version__
-from theory.audit import consistency, efficiency, existence, gradient
+from theory.audit import consistency, efficiency, equivalence, existence, gradient, overoptimisation, robustness
 from theory.audit.report import Finding, Section
 from theory.audit.subject import Subject
 
@@ -17,7 +17,10 @@ SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     consistency.section,
     efficiency.section,
     existence.section,
+    robustness.section,
+    overoptimisation.section,
     gradient.section,
+    equivalence.section,
 )
 
 
@@ -111,7 +114,12 @@ def _matrix_row(record: dict[str, Any]) -> tuple[str, ...]:
     computed = {
         "floor (nats)": "none" if floor is None else "0" if floor < 1e-10 else f"{floor:.4f}",
         "efficiency": "–" if share is None else f"{share:.0%}",
-        "same limit as": ", ".join(sorted(verdicts["equivalence.minimiser"]["numbers"].get("as_it_is", []))) or "–",
+        "same limit as": ", ".join(_twins(verdicts["equivalence.minimiser"]["numbers"])) or "–",
     }
     cells = (computed[name] if not id else verdicts[id]["verdict"] for name, id in MATRIX.items())
     return record["method"], *cells
+
+
+def _twins(numbers: dict[str, Any]) -> list[str]:
+    """The other objectives with the same population minimiser at some value of their hyperparameters."""
+    return sorted({match["method"] for match in numbers.get("matches", ()) if match["world"] == equivalence.AS_IT_IS})
