@@ -10,8 +10,8 @@ import numpy as np
 
 from paper_checks.claims import Finding, Verdict, claim
 from paper_checks.unified import limits
-from paper_checks.unified.tilts import at_coverage, tilted
 from theory.instances import Instance, random_instance
+from theory.instances.mismatch import tilted, with_coverage
 from theory.instances.random import log_softmax
 from theory.instances.tabular import Array
 from theory.statistics import rates
@@ -124,7 +124,7 @@ def growth(n: int, sets: int) -> tuple[list[dict[str, Any]], rates.Interval]:
     base, rows = random_instance(0, vocab=5, contexts=3), []
     measured = []
     for coverage in COVERAGES:
-        instance = at_coverage(base, coverage)
+        instance = with_coverage(base, coverage)
         constant, found = asymptotic_constant(instance), limits.errors(instance, limits.settings("pmle"), n, sets, seed=1)
         ratio = rates.mean(n * found / constant, confidence=limits.CONFIDENCE)
         own = limits.variance_coverage(instance)

@@ -9,8 +9,8 @@ import torch
 
 from paper_checks.claims import Finding, Verdict, claim
 from paper_checks.unified import limits
-from paper_checks.unified.tilts import at_coverage
 from theory.instances import Instance, random_instance
+from theory.instances.mismatch import with_coverage
 from theory.instances.tabular import Array
 from theory.simulation import Settings, draw_data, make_task
 from theory.statistics import rates
@@ -26,7 +26,7 @@ INSTANCE = "random, seed 0, V = 8, X = 6, 3 features, realisable, γ = 1, μ ∝
 
 def instance_at(coverage: float) -> tuple[Instance, Array]:
     """An instance whose table has this C_Π, and the three features of a class that contains its target."""
-    instance = at_coverage(random_instance(0, vocab=8, contexts=6, features=3, realizable=True), coverage)
+    instance = with_coverage(random_instance(0, vocab=8, contexts=6, features=3, realizable=True), coverage)
     assert instance.features is not None
     return instance, instance.features
 

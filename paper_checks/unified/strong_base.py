@@ -15,8 +15,8 @@ from paper_checks.unified import limits
 from paper_checks.unified.classes import FiniteClass
 from paper_checks.unified.reward_class import INSTANCE, SAME, instance_at, ratio
 from paper_checks.unified.second_stage import distilled, distilled_errors, learned_rewards
-from paper_checks.unified.tilts import at_coverage, tilted
 from theory.instances import random_instance
+from theory.instances.mismatch import tilted, with_coverage
 from theory.instances.random import log_softmax
 from theory.instances.tabular import Array
 from theory.statistics.coverage import coverage_table
@@ -29,7 +29,7 @@ N, SETS = 10**9, 300
 
 def single_shifts(coverage: float, shift: float = 1.0) -> FiniteClass:
     """π* and, for each of six responses, the policy with its odds multiplied by e^shift; one context."""
-    instance = at_coverage(random_instance(0, vocab=6, contexts=1), coverage)
+    instance = with_coverage(random_instance(0, vocab=6, contexts=1), coverage)
     logits = np.log(instance.target) + shift * np.concatenate([np.zeros((1, 6)), np.eye(6)])[:, None]
     return FiniteClass(instance, np.exp(log_softmax(logits)), range(1))
 

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from paper_checks.unified.classes import FiniteClass, Mask, fitted, grid, menu, scattered, worst
-from paper_checks.unified.tilts import at_coverage
 from theory.instances import Instance, random_instance
+from theory.instances.mismatch import with_coverage
 from theory.instances.tabular import Array
 from theory.sampling import WinCounts, draw
 from theory.statistics.rates import proportion
@@ -76,7 +76,7 @@ def families() -> dict[str, FiniteClass]:
         "two responses": scattered(Instance(gentle, gentle), 32, 0.3, seed=1),
         "random": scattered(random_instance(0, vocab=4, contexts=3), 64, 0.3, seed=1),
         "log-linear grid": grid(two, 9, 0.25),
-        "rare responses": menu(at_coverage(random_instance(0, vocab=4, contexts=3), 100), 1.0),
+        "rare responses": menu(with_coverage(random_instance(0, vocab=4, contexts=3), 100), 1.0),
     }
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from theory import page
 from theory.audit.pictures import svg
 from theory.audit.report import Panel
-from theory.audit.run import MATRIX, Audit, matrix
+from theory.audit.run import MATRIX, READING, Audit, families, matrix
 from theory.cli.console import cell
 
 FOLDER = page.SHARED
@@ -23,7 +23,13 @@ def write(path: Path, audit: Audit) -> None:
 
 def write_matrix(path: Path, records: list[dict[str, Any]]) -> None:
     """Write the table method × property; raises `UserError` if it cannot be written."""
-    page.write(path, FOLDER / "matrix.html.jinja", columns=("method", *MATRIX), rows=matrix(records), records=records)
+    content: dict[str, Any] = {
+        "columns": ("method", *MATRIX),
+        "rows": matrix(records),
+        "reading": READING,
+        "families": families(records),
+    }
+    page.write(path, FOLDER / "matrix.html.jinja", records=records, **content)
 
 
 def _picture(panel: Panel) -> Markup:

@@ -30,7 +30,7 @@ def run_all(
     json: bool,
 ) -> None:
     """Audit every objective and print the table method × property."""
-    from theory.audit.run import MATRIX, matrix
+    from theory.audit.run import MATRIX, READING, families, matrix
     from theory.cli import options
 
     words = (("--reward-head", reward_head, ("separate", "tied")), ("--oracle", oracle, ("learned", "true")))
@@ -46,6 +46,9 @@ def run_all(
         return
     title = MATRIX_TITLE.format(count=len(records), instance=records[0]["instance"])
     print_table(title, ("method", *MATRIX), matrix(records))
+    typer.echo(READING)
+    for family in families(records):
+        typer.echo(f"one population minimiser, at some values of their hyperparameters: {', '.join(family)}")
     typer.echo("`theory audit METHOD` shows the numbers behind a row.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -69,7 +69,10 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
     )
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(_numeric(row[i]) for row in rows)
-        table.add_column(column, justify="right" if numeric and headed else "left", no_wrap=not wrap or i == 0)
+        # Words may wrap; a number cut short would be another number.
+        width = max(len(row[i]) for row in rows) if numeric else None
+        justify: Literal["left", "right"] = "right" if numeric and headed else "left"
+        table.add_column(column, justify=justify, no_wrap=not wrap or i == 0, min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # equations contain square brackets, rich's markup
     Console(soft_wrap=False).print(table)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from paper_checks.unified import coverage
-from paper_checks.unified.tilts import at_coverage, tilted
 from theory.instances import random_instance
+from theory.instances.mismatch import tilted, with_coverage
 from theory.statistics.coverage import coverage_log_linear, coverage_table
 
 
@@ -40,7 +40,7 @@ def test_members_are_policies_of_the_class():
 
 @pytest.mark.parametrize("wanted", [1.0, 3.0, 1e4])
 def test_tilting_reaches_a_coverage(wanted):
-    assert coverage_table(at_coverage(random_instance(0, vocab=5, contexts=3), wanted)) == pytest.approx(wanted, rel=1e-6)
+    assert coverage_table(with_coverage(random_instance(0, vocab=5, contexts=3), wanted)) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_tilts_by_hand():
