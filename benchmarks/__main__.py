@@ -13,7 +13,17 @@ from benchmarks.environment import environment
 from benchmarks.report import read, show, write
 from theory.process import keep_memory
 
-NAMES = ("cold_start", "sample_size", "default_sweep", "bradley_terry", "pmle_script", "sparse", "dense_large")
+NAMES = (
+    "cold_start",
+    "sample_size",
+    "default_sweep",
+    "bradley_terry",
+    "pmle_script",
+    "sparse",
+    "dense_large",
+    "audit",
+    "paper_checks",
+)
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -23,12 +23,8 @@ def write(path: Path, audit: Audit) -> None:
 
 def write_matrix(path: Path, records: list[dict[str, Any]]) -> None:
     """Write the table method × property; raises `UserError` if it cannot be written."""
-    content: dict[str, Any] = {
-        "columns": ("method", *MATRIX),
-        "rows": matrix(records),
-        "reading": READING,
-        "families": families(records),
-    }
+    content: dict[str, Any] = {"columns": ("method", *MATRIX), "rows": matrix(records)}
+    content |= {"reading": READING, "families": families(records)}
     page.write(path, FOLDER / "matrix.html.jinja", records=records, **content)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import typer
+
+# Columns of output that goes to a file or another program.
+PIPE_WIDTH = 120
 
 
 def print_json(record: dict[str, Any] | list[Any]) -> None:
@@ -52,7 +56,6 @@ def floor_text(floor: float) -> str:
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = True) -> None:
     """A table for people; columns of numbers are aligned right."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -75,16 +78,23 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
         table.add_column(column, justify=justify, no_wrap=not wrap or i == 0, min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # equations contain square brackets, rich's markup
-    Console(soft_wrap=False).print(table)
+    wide_console().print(table)
+
+
+def wide_console() -> Any:
+    """A console as wide as its terminal; a pipe has no width of its own and gets room for a table."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=False)
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(soft_wrap=False, width=PIPE_WIDTH)
 
 
 def print_answers(title: str, answers: Iterable[tuple[str, str, str]]) -> None:
     """Questions with their verdicts, each over an indented sentence of numbers."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
+    console = wide_console()
     console.print(Text(title, style="bold"))
     for question, verdict, answer in answers:
         console.print(Padding(Text.assemble(question, "  ", (verdict, "bold")), (0, 0, 0, 2)))
