@@ -99,9 +99,9 @@ def _coverage(answers: Answers) -> str:
         "distance from the target": "over-optimisation.forward_kl",
     }
     lines = [
-        "Coverage is varied by tilting the data policy away from π* until Definition 3's C has the wanted value; the path of β is",
-        "walked with a reward learned from 1,000 comparisons at poor coverage. χPO and DPO have (nearly) the same floor; what χPO's",
-        "link buys is that the policy stays near the target where β is far too small.",
+        "Coverage is varied by tilting the data policy away from π* until Definition 3's C has the wanted value; the path of",
+        "β is walked with a reward learned from 1,000 comparisons at poor coverage. χPO and DPO have nearly the same floor; what",
+        "χPO's link buys is that the policy stays near the target where β is far too small.",
         "",
     ]
     for method in ("dpo", "chipo", "pmle"):
