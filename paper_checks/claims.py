@@ -100,7 +100,8 @@ def claim(id: str, *, expects: str, **known: Any) -> Callable[[Callable[[], Find
         made = Claim(id=id, expects=Verdict(expects), check=check, **known)
         if made.paper not in PAPERS:
             raise ValueError(f"{id}: the id must start with one of {', '.join(PAPERS)}")
-        if id in _CLAIMS and _CLAIMS[id].check.__module__ != check.__module__:
+        taken = _CLAIMS.get(id)
+        if taken is not None and (taken.check.__module__, taken.check.__qualname__) != (check.__module__, check.__qualname__):
             raise ValueError(f"{id} is registered twice")
         _CLAIMS[id] = made
         return check
@@ -126,5 +127,7 @@ def select(paper: str | None = None, only: str | None = None, *, fast: bool = Fa
         for name in wanted:
             if name not in known:
                 raise UserError("--only", name, "is not a known check; " + nearest(name, known))
+            if paper not in (None, known[name].paper):
+                raise UserError("--only", name, f"is a check of {known[name].paper}, not of --paper {paper}")
         return [known[name] for name in wanted]
     return [c for c in known.values() if paper in (None, c.paper) and not (fast and c.slow)]

@@ -210,7 +210,7 @@ def test_user_functions():
 # --- What is said. --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", ["sft", "e-dpo", "drdo", falling], ids=str)
+@pytest.mark.parametrize("objective", ["sft", "e-dpo", "drdo", falling], ids=lambda case: getattr(case, "__name__", str(case)))
 def test_findings(objective):
     found = section(_subject(objective))
     assert [f.id for f in found.findings] == ["equivalence.minimiser", "equivalence.gradient"]

@@ -335,7 +335,7 @@ def test_a_wrong_derivative_is_caught():
 IDS = ["gradient.vanishes", "gradient.displacement", "gradient.checks"]
 
 
-@pytest.mark.parametrize("objective", [*names(), *MINE], ids=str)
+@pytest.mark.parametrize("objective", [*names(), *MINE], ids=lambda case: getattr(case, "__name__", str(case)))
 def test_every_objective_has_every_finding(objective):
     found = section(_subject(objective))
     assert [f.id for f in found.findings] == IDS

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from theory.audit.report import EXACT, NUMERICAL, Finding, Line, Panel, Section, Table, yes
-from theory.audit.subject import ZERO, Limit, Subject, context_values, population_limit, repeated
+from theory.audit.subject import ZERO, Limit, Subject, context_values, population_limit, repeated, runs_away
 from theory.instances import Instance
 from theory.instances.tabular import Array
 from theory.objectives.registry import Hyperparameter
 from theory.sampling import population
 from theory.simulation import distance_to_target, make_task
 from theory.solvers.newton import CERTIFIED
-from theory.solvers.selection import Search, grid
+from theory.solvers.selection import GRID_HIGH, GRID_LOW, Search, grid
 from theory.solvers.tabletask import TableTask
 
 # Starts of the search for other minima.
@@ -61,12 +61,13 @@ def _target(subject: Subject, limits: Sequence[Limit]) -> Finding:
     floors = [limit.forward_kl for limit in limits]
     same = consistent(limits)
     searched = subject.settings.searched
-    edge = searched is not None and limits[0].hyper[searched] < 1e-4 and same
+    value = limits[0].hyper[searched] if searched is not None else 1.0
+    edge = {True: "0", False: "∞"}[value < 1] if same and not GRID_LOW <= value <= GRID_HIGH else None
     if not np.isfinite(floors).all():
         answer = "it has no population minimiser: there is nothing to converge to"
     elif same:
         answer = f"the population minimiser is π* to within {max(floors):.0e} nats on every instance{_at(subject, limits[0])}"
-        answer += f"; reached as {searched} → 0" if edge else ""
+        answer += f"; reached as {searched} → {edge}" if edge else ""
     else:
         answer = f"forward KL of the population minimiser to π*: {floors[0]:.4g} nats{_at(subject, limits[0])}"
         answer += f"; {', '.join(f'{f:.3g}' for f in floors[1:])} on its companions"
@@ -179,7 +180,9 @@ def _minimum(subject: Subject) -> Finding:
         why = "in closed form" if kind == "closed-form" else "convex in the parameters, so it is the only minimum"
         return Finding("consistency.minimum", question, "yes", f"{why}; {certified}", family, EXACT, {"certificate": kind})
     if not limit.regular:
-        answer = f"it was not certified ({certified} above {CERTIFIED:g}): a kink at the minimum, or a flat direction"
+        steep = float(limit.fit.gradient_norm[0]) > CERTIFIED
+        cause = "the objective has a kink there" if steep else "it is flat in some direction of the policy"
+        answer = f"{certified}: {cause}"
         return Finding("consistency.minimum", question, "not certified", answer, family, NUMERICAL, {"certificate": kind})
     found = basins(limit, seed=subject.seed)
     alone = len(found.shares) == 1
@@ -297,7 +300,10 @@ def scan(subject: Subject, parameter: Hyperparameter, instance: Instance | None 
     fixed: dict[str, float | Tensor] = {**subject.objective.resolve(settings.values)}
     fixed[parameter.name] = torch.tensor(values, dtype=torch.float64)
     chosen = search.finish(*search.choose(fixed, criterion)) if settings.searched else search.at(fixed)
+    assert isinstance(task, TableTask)
     gone = task.vanishing(subject.objective, chosen.hyper).any((1, 2)) & ~task.undecided(subject.objective, chosen.hyper)
+    if task.drain(subject.objective, chosen.hyper).levels_off(task.seeds).any():
+        gone |= runs_away(task, subject.objective, chosen.hyper, chosen.fits[0])
     floors = np.where(gone, np.inf, criterion(chosen.fits).numpy())
     tuned = chosen.hyper[settings.searched].tolist() if settings.searched else None
     return Scan(parameter, values, floors.tolist(), tuned)

@@ -17,6 +17,8 @@ from theory.statistics.rates import Interval, proportion
 
 # The bounded estimate whose masses are shown: so small a ridge that they are those of the limit.
 SHOWN_RIDGE = 1e-4
+# A response of less than this share of a uniform policy's is on its way to 0 there.
+GONE = 1e-2
 SIZES = (10**2, 10**3, 10**4, 10**5, 10**6)
 DATA_SETS = 200
 
@@ -62,7 +64,7 @@ def examine(subject: Subject, design: Design, values: dict[str, float]) -> Exami
     policy = bounded.fits[0].logp[0, 0].exp().numpy()
     gone = np.flatnonzero(bare.vanishing(objective, hyper)[0, 0]).tolist()
     if finite is False and not gone:  # a flight that no structure predicts: read off the policy
-        gone = np.flatnonzero(policy < SHOWN_RIDGE).tolist()
+        gone = np.flatnonzero(policy < GONE / len(policy)).tolist()
     roles = np.array(design.roles)
     mass = {role: (float(policy[roles == role].sum()), float((roles == role).mean())) for role in dict.fromkeys(design.roles)}
     return Examined(design, finite, gone if finite is False else [], mass)

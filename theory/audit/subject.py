@@ -19,9 +19,10 @@ from theory.sampling import WinCounts, population
 from theory.simulation import Settings, choose, distance_to_target, make_task
 from theory.solvers.newton import CERTIFIED
 from theory.solvers.options import Options
-from theory.solvers.selection import GRID_HIGH, GRID_LOW, Chosen, Search
+from theory.solvers.selection import Chosen, Search, grid
 from theory.solvers.tabletask import TableTask
 from theory.solvers.task import Fit
+from theory.statistics.sandwich import variances
 
 # The companions of the instance that is asked for: other γ, another size.
 COMPANIONS: tuple[dict[str, Any], ...] = ({"gamma": 0.5}, {"gamma": 2.0}, {"vocab": 4, "contexts": 4})
@@ -70,8 +71,16 @@ class Limit:
 
     @property
     def regular(self) -> bool:
-        """A finite, certified minimum, at which expansions are valid."""
-        return self.finite is True and float(self.fit.gradient_norm[0]) <= CERTIFIED
+        """A finite, certified minimum with curvature in every direction of the policy, at which expansions are valid."""
+        return self.finite is True and float(self.fit.gradient_norm[0]) <= CERTIFIED and self._identified
+
+    @cached_property
+    def _identified(self) -> bool:
+        try:
+            found = variances(self.task, self.settings.objective, self.chosen.hyper, self.fit)
+        except NotImplementedError:  # an ensemble's least member, which is a fit like any other
+            return True
+        return bool(found.identified.all())
 
 
 @dataclass(frozen=True)
@@ -147,10 +156,10 @@ def _beyond(settings: Settings, value: float) -> list[float]:
     """Values past the edge of the grid that ``value`` lies at; none if it is inside."""
     parameter = settings.objective.tuned
     assert parameter is not None
-    inside = [v for v in (GRID_LOW, GRID_HIGH) if parameter.about.low < v < parameter.about.high]
-    if value and min(inside, default=math.inf) * 1.01 >= value:
+    tried = [v for v in grid(parameter) if v > 0]
+    if 0 < value <= 1.01 * min(tried):
         further = [value * factor for factor in BEYOND]
-    elif value >= max(inside, default=math.inf) / 1.01:
+    elif value >= max(tried) / 1.01:
         further = [value / factor for factor in BEYOND]
     else:
         return []
@@ -180,14 +189,17 @@ def is_minimum(task: TableTask, objective: Objective, hyper: dict[str, Tensor], 
 
 
 def runs_away(task: TableTask, objective: Objective, hyper: dict[str, Tensor], fit: Fit) -> np.ndarray:
-    """Data sets on which some context's objective does not rise when its fitted logits are doubled, shape (S,).
+    """Data sets on which some context's objective levels off along its fitted logits, shape (S,).
 
-    Nothing is said of a uniform policy, which doubling leaves as it is.
+    It does not rise when they are doubled, though it does when they are shrunk to a spread of less
+    than a nat: a flat objective does neither, a minimum both.
     """
-    doubled = torch.log_softmax(2 * fit.logp, -1)
-    moved = (doubled - fit.logp).abs().amax(-1).numpy() > 1e-3
-    here, there = (context_values(task, objective, hyper, logp) for logp in (fit.logp, doubled))
-    return np.asarray((moved & (there - here <= 1e-9 * (1 + np.abs(here)))).any(-1))
+    spread = fit.logp.amax(-1, keepdim=True) - fit.logp.amin(-1, keepdim=True)
+    near, here, far = (
+        context_values(task, objective, hyper, torch.log_softmax(scale * fit.logp, -1)) for scale in (1 / (1 + spread), 1.0, 2.0)
+    )
+    rounding = 1e-9 * (1 + np.abs(here))
+    return np.asarray(((far - here <= rounding) & (near - here > rounding)).any(-1))
 
 
 def context_values(task: TableTask, objective: Objective, hyper: dict[str, Tensor], logp: Tensor) -> Array:

@@ -58,14 +58,26 @@ def audit(
         _refuse_with_all(extra, METHOD=method, **{"--objective": objective, "--scan": scan or None, "--beta": beta})
         from theory.cli.audit_all import run_all
 
-        run_all(world.load(), options.nonnegative("--seed", seed), reward_head, oracle, out, jobs, html, json=json)
+        run_all(_auditable(world.load()), options.nonnegative("--seed", seed), reward_head, oracle, out, jobs, html, json=json)
         return
-    if out is not None:
-        raise UserError("--out", out, "goes with --all; one audit is written by --html or --json")
+    if out is not None or jobs:
+        option, value = ("--out", out) if out is not None else ("--jobs", jobs)
+        raise UserError(option, value, "goes with --all; one audit is written by --html or --json")
+    if method is None and objective is None and extra:
+        raise UserError(extra[0], None, "is no option of this command; name an objective first (see `theory methods`)")
     if method is None and objective is None:
         raise UserError("METHOD", None, "name an objective (see `theory methods`), or give --objective file.py:name, or --all")
-    subject = _subject(options.objective_of(method, objective), extra, scan or [], reward_head, oracle, beta, world, seed)
+    subject = _subject(_objective(method, objective), extra, scan or [], reward_head, oracle, beta, world, seed)
     _report(_run(subject), html, tables=tables, json=json)
+
+
+def _objective(method: str | None, file: str | None) -> Objective:
+    try:
+        return options.objective_of(method, file)
+    except UserError as error:
+        if error.argument != "--method":
+            raise
+        raise UserError("METHOD", error.value, error.remedy) from error
 
 
 def _refuse_with_all(extra: list[str], **given: object) -> None:
@@ -104,7 +116,8 @@ def _scan(chosen: Objective, text: str) -> tuple[str, list[float]]:
     if not equals or name not in known:
         remedy = "give it as name=value,value with one of: " + (", ".join(known) or f"none: {chosen.name} has nothing to scan")
         raise UserError("--scan", text, remedy)
-    return known[name].name, [known[name].check(options.parse_number("--scan", value)) for value in values.split(",")]
+    numbers = [options.parse_number(f"--scan {name}", value) for value in values.split(",")]
+    return known[name].name, [known[name].check(number) for number in numbers]
 
 
 def _run(subject: Subject) -> Audit:

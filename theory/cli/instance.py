@@ -10,6 +10,7 @@ import typer
 from theory.cli import options
 from theory.cli.console import number, print_json, print_table
 from theory.cli.groups import RandomWorld, grouped
+from theory.cli.language import RandomLanguage, language_facts
 
 group = typer.Typer(help="Make and inspect tabular instances (.npz).", no_args_is_help=True)
 
@@ -24,13 +25,22 @@ def register(app: typer.Typer) -> None:
 def new(
     out: Annotated[Path, typer.Argument(help="File to write (.npz).")],
     world: RandomWorld,
+    language: RandomLanguage,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the instance.")] = 0,
     json: options.Json = False,
 ) -> None:
-    """Draw a random instance (π* = softmax of normal logits, π_ref = the same with noise) and write it."""
-    from theory.instances import save_instance
+    """Draw a random instance (π* = softmax of normal logits, π_ref = the same with noise) and write it.
 
-    save_instance(world.draw(options.nonnegative("--seed", seed)), out)
+    With --language, the logits are those of the next token of strings, which a language model can learn too.
+    """
+    from theory.instances import save_instance, save_language
+
+    options.nonnegative("--seed", seed)
+    language.check(world)
+    if language.language:
+        save_language(language.draw(seed, world), out)
+    else:
+        save_instance(world.draw(seed), out)
     _describe(out, json)
 
 
@@ -44,7 +54,9 @@ def _describe(file: Path, json: bool) -> None:
     from theory.instances import load_instance
     from theory.reports import describe_instance
 
-    facts = describe_instance(load_instance(file))
+    facts = language_facts(file)
+    if facts.get("enumerable", True):
+        facts |= describe_instance(load_instance(file))
     if json:
         print_json({"file": str(file), **facts})
     else:

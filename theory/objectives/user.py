@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def load(specification: str) -> Objective:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise UserError("--objective", specification, f"could not be imported: {type(error).__name__}: {error}") from error
+        raise UserError("--objective", specification, _said("could not be imported", error)) from error
     function = getattr(module, name, None)
     if not inspect.isfunction(function):
         functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
@@ -54,6 +55,7 @@ def _try(made: Objective, specification: str) -> None:
         loss = terms.loss
         says_something = loss is not None or any(float(c) != 0 for c in terms.coefficients.values())
         require(says_something, "must return a loss or Terms; it returned neither")
+        require(all(math.isfinite(float(c)) for c in terms.coefficients.values()), "returned a coefficient that is not finite")
         shape = (PROBES,) if made.ensemble == 1 else (made.ensemble, PROBES)
         elementwise = loss is None or (isinstance(loss, Tensor) and loss.shape == shape)
         require(elementwise, "must return the unreduced loss: one number for each pair")
@@ -65,19 +67,21 @@ def _try(made: Objective, specification: str) -> None:
         raise
     except AttributeError as error:
         remedy = f"needs an input that the table cannot give: {error}"
-        raise UserError("--objective", specification, remedy if "Pair has no" in str(error) else _failed(error)) from error
-    except Exception as error:
-        raise UserError("--objective", specification, _failed(error)) from error
+        known = "Pair has no" in str(error)
+        raise UserError("--objective", specification, remedy if known else _said("failed on a batch of pairs", error)) from error
+    except (Exception, SystemExit) as error:
+        raise UserError("--objective", specification, _said("failed on a batch of pairs", error)) from error
     try:
         # The solvers fit many values of a hyperparameter at once.
         made.coefficients(**{p.name: torch.full((2, 1), p.default, dtype=torch.float64) for p in made.hyperparameters})
     except Exception as error:
         remedy = "must take its hyperparameters as tensors too: torch.exp(beta) for math.exp, torch.where for if"
-        raise UserError("--objective", specification, f"{remedy} ({type(error).__name__}: {error})") from error
+        raise UserError("--objective", specification, _said(remedy, error)) from error
 
 
-def _failed(error: Exception) -> str:
-    return f"failed on a batch of pairs: {type(error).__name__}: {error}".split("\n")[0]
+def _said(what: str, error: BaseException) -> str:
+    """What went wrong and the first line of the error."""
+    return f"{what}: {type(error).__name__}: {error}".split("\n")[0]
 
 
 # What to say of a loss that lacks what the solvers rely on.
@@ -106,7 +110,10 @@ def _properties(made: Objective, loss: Tensor) -> Iterator[tuple[bool, str]]:
     yield all(bool(torch.isfinite(s).all()) for s in found.values()), NO_SLOPE
     yield any(bool(s.any()) for s in found.values()), FLAT
     wrong = [name for name in read if not _is_slope(made, pair, name, found[name])]
-    yield not wrong, f"has a gradient in {', '.join(wrong)} that is not the slope of its value (a detach or no_grad inside?)"
+    yield (
+        not wrong,
+        f"has a gradient in {', '.join(wrong)} that is not the slope of its value (a detach, no_grad or cast to float32 inside?)",
+    )
 
 
 def _loss(made: Objective, pair: Pair) -> Tensor:
@@ -116,10 +123,13 @@ def _loss(made: Objective, pair: Pair) -> Tensor:
 
 
 def _alone(made: Objective, loss: Tensor) -> bool:
-    """Whether a part of the batch has the losses it has within the whole."""
-    size = PROBES // 3
-    value = _loss(made, made._probe[0].map(lambda t: t[..., :size]))
-    return value.shape[-1] == size and torch.allclose(value, loss[..., :size], rtol=1e-9, atol=1e-12)
+    """Whether parts of the batch, in another order, have the losses that they have within the whole."""
+    order = torch.randperm(PROBES, generator=torch.Generator().manual_seed(1))
+    for part in order.split(PROBES // 3):
+        value = _loss(made, made._probe[0].map(lambda t, part=part: t[..., part]))
+        if value.shape[-1] != len(part) or not torch.allclose(value, loss[..., part], rtol=1e-9, atol=1e-12):
+            return False
+    return True
 
 
 def _is_slope(made: Objective, pair: Pair, name: str, slope: Tensor, step: float = 1e-6) -> bool:

@@ -58,10 +58,11 @@ def slopes(loss: PairLoss, size: int) -> Slopes:
             both = (torch.full((size,), -1 - factor * scale, dtype=torch.float64) for factor in (winner, loser))
             return loss(*both).detach().expand(size).numpy()
 
+        far = at(FAR)
         with np.errstate(invalid="ignore"):
-            slope = (at(FAR) - at(NEAR)) / (FAR - NEAR)
-        # What grows past the largest float on the way does not fall.
-        slope = np.where(np.isnan(slope), np.inf, slope)
+            slope = (far - at(NEAR)) / (FAR - NEAR)
+        # Past the largest float, the sign there is all there is to see.
+        slope = np.where(np.isfinite(far), slope, np.where(far == -np.inf, -np.inf, np.inf))
         return np.where(np.abs(slope) < ROUNDING, 0.0, slope)
 
     return Slopes(along(1, 0), along(0, 1), along(1, 1))
@@ -88,11 +89,14 @@ def sinking(frequencies: NDArray[np.float64], slope: Slopes, barrier: NDArray[np
             (slope.loser, _flow(outside, frequencies[part], inside)),
             (slope.both, _flow(inside, frequencies[part], inside)),
         )
-        terms = [np.where(weight > 0, value[part, None] * weight, 0.0) for value, weight in flows]
-        terms.append(np.einsum("bsv,bv->bs", inside, barrier[part]))
-        total, size = np.sum(terms, axis=0), np.sum(np.abs(terms), axis=0)
+        # 0·∞ is 0: a pair that was never seen counts for nothing; +∞ − ∞ is no fall.
+        with np.errstate(invalid="ignore"):
+            terms = [np.where(weight > 0, value[part, None] * weight, 0.0) for value, weight in flows]
+            terms.append(np.einsum("bsv,bv->bs", inside, barrier[part]))
+            total = np.nan_to_num(np.sum(terms, axis=0), nan=np.inf, posinf=np.inf, neginf=-np.inf)
         rows, least = np.arange(len(part)), total.argmin(1)
-        falls = total[rows, least] < -ROUNDING * size[rows, least]
+        lowest, size = total[rows, least], np.sum(np.abs(terms), axis=0)[rows, least]
+        falls = np.isneginf(lowest) | (np.isfinite(size) & (lowest < -ROUNDING * size))
         found[part[falls]] = sets[rows[falls], least[falls]]
     return found
 
