@@ -125,11 +125,12 @@ def _loss(made: Objective, pair: Pair) -> Tensor:
 def _alone(made: Objective, loss: Tensor) -> bool:
     """Whether parts of the batch, in another order, have the losses that they have within the whole."""
     order = torch.randperm(PROBES, generator=torch.Generator().manual_seed(1))
-    for part in order.split(PROBES // 3):
-        value = _loss(made, made._probe[0].map(lambda t, part=part: t[..., part]))
-        if value.shape[-1] != len(part) or not torch.allclose(value, loss[..., part], rtol=1e-9, atol=1e-12):
-            return False
-    return True
+    return all(_agrees(made, loss, part) for part in order.split(PROBES // 3))
+
+
+def _agrees(made: Objective, loss: Tensor, part: Tensor) -> bool:
+    value = _loss(made, made._probe[0].map(lambda t: t[..., part]))
+    return value.shape[-1] == len(part) and torch.allclose(value, loss[..., part], rtol=1e-9, atol=1e-12)
 
 
 def _is_slope(made: Objective, pair: Pair, name: str, slope: Tensor, step: float = 1e-6) -> bool:
