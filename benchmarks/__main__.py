@@ -23,6 +23,11 @@ NAMES = (
     "dense_large",
     "audit",
     "paper_checks",
+    "llm_train",
+    "llm_parity",
+    "llm_memory",
+    "llm_resume",
+    "llm_gpu",
 )
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -1,0 +1,5 @@
+"""``python -m llm``."""
+
+from llm.cli.main import main
+
+main()

@@ -1,0 +1,106 @@
+"""One training run of a study: data, table, transformer, and the exact distance of both to the target."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from importlib.metadata import version
+from typing import Any
+
+from trl import DPOConfig
+
+from llm.consistency import table
+from llm.consistency.data import Comparisons, Pairs
+from llm.consistency.study import Cell
+from llm.consistency.trainer import ExactKL, WorldTrainer, all_sequences
+from llm.models.load import load_policy, load_tokenizer
+from llm.trainers.preference import Treatment
+from llm.trainers.schedule import Schedule
+from llm.world.exact import all_logps, report
+from theory.errors import UserError
+from theory.instances.tabular import Array
+from theory.sweeps.plan import configuration
+
+VERSIONS = ("prefproof", "torch", "transformers", "trl")
+
+Row = dict[str, Any]
+
+
+def train(cell: Cell, reference: str) -> Row:
+    """Train a transformer from the reference in a folder, fit the table, measure both; the run's row."""
+    started = time.monotonic()
+    study, language, objective = cell.study, cell.study.language, cell.method.objective
+    comparisons = Comparisons.draw(language, cell.n, cell.seed)
+    fitted = table.fit(language, cell.fixed, comparisons.counts, cell.seed)
+    tokenizer = load_tokenizer(reference)
+    model = load_policy(reference, reward_head=objective.reads("student_reward"), head_seed=cell.seed)
+    start = all_logps(model, tokenizer, language)
+    sequences = all_sequences(tokenizer, language)
+    pairs = Pairs(comparisons, sequences, _scores(start, fitted.rewards))
+    kl = ExactKL(sequences, start, comparisons.shares)
+    treatment = dataclasses.replace(treatment_of(cell), online_kl=kl)
+    with tempfile.TemporaryDirectory() as out:
+        trainer = WorldTrainer(pairs, treatment, model, arguments(cell, out), tokenizer)
+        trainer.train()
+    loss, gradient = trainer.whole()
+    after = report(language, all_logps(model, tokenizer, language))
+    measured = {name: getattr(after, name) for name in ("forward_kl", "reverse_kl", "total_variation", "off_language_mass")}
+    return {
+        **_of(cell),
+        "comparisons": len(comparisons),
+        **measured,
+        "forward_kl_before": report(language, start).forward_kl,
+        "table_forward_kl": fitted.forward_kl,
+        "table_finite": fitted.finite,
+        "floor": cell.limit.floor,
+        "loss": loss,
+        "gradient_norm": gradient,
+        "steps": trainer.state.global_step,
+        "seconds": time.monotonic() - started,
+        "training": json.dumps(study.arguments(cell.method), default=str),
+        "fitting": json.dumps(dataclasses.asdict(study.fitting)),
+        "versions": json.dumps({name: version(name) for name in VERSIONS}),
+    }
+
+
+def treatment_of(cell: Cell) -> Treatment:
+    """How the objective is applied, without its KL's estimate; raises `UserError`."""
+    objective, gamma = cell.method.objective, cell.study.language.gamma
+    return Treatment(objective, Schedule.of(objective, cell.limit.hyper), gamma, cell.method.logp)
+
+
+def arguments(cell: Cell, out: str) -> DPOConfig:
+    """TRL's arguments; raises `UserError` where TRL refuses them."""
+    try:
+        return DPOConfig(output_dir=out, seed=cell.seed, **cell.study.arguments(cell.method))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise UserError("--methods", cell.method.objective.name, "TRL refuses: " + str(error).split("\n")[0]) from error
+
+
+def _scores(reference: Array, rewards: Array | None) -> dict[str, Array]:
+    found = {"ref_{}_logps": reference}
+    if rewards is not None:
+        found["reward_{}"] = rewards[0] if len(rewards) == 1 else rewards
+    return found
+
+
+def _of(cell: Cell) -> Row:
+    """What the run was: its configuration in JSON's types."""
+    language, method = cell.study.language, cell.method
+    shown = configuration(cell.fixed.settings(language, cell.seed))
+    return {
+        "method": method.objective.name,
+        "n": cell.n,
+        "seed": cell.seed,
+        "hyperparameters": json.dumps(cell.limit.hyper),
+        "beta_rule": method.rule if method.objective.tuned else "fixed",
+        "logp": method.logp,
+        "reward": method.oracle if method.objective.reads("reward") else "none",
+        "ridge": shown["ridge"],
+        "source": shown.get("source"),
+        "world": language.name,
+        "language": language.fingerprint,
+        **{name: getattr(language, name) for name in ("tokens", "length", "prompts", "order", "gamma")},
+    }

@@ -1,0 +1,1 @@
+"""Language models and tokenizers: loading, reward heads, log-probabilities of sequences."""

@@ -1,0 +1,1 @@
+"""One thin trainer over TRL's, whose loss is a call into theory/objectives."""
