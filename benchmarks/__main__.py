@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     unknown = sorted({*options.names} - {*NAMES})
     if unknown:
         parser.error(f"{unknown[0]} is no benchmark (choices: {', '.join(NAMES)})")
-    out = options.out or (None if options.quick else RESULTS)
+    out = options.out or RESULTS
     keep_memory()  # as the `theory` program does
     done, failed = {}, False
     for name in options.names or NAMES:
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
             print(f"{name} could not run: {error}", file=sys.stderr)
             failed = True
             continue
-        if out is not None:
+        if options.out or not done[name]["quick"]:
             write(out, {**read(out), name: done[name]})
     show(done)
     return int(failed)
@@ -70,7 +70,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
     where, date = environment(), datetime.now(UTC).strftime("%Y-%m-%d")
     record = import_module(f"benchmarks.{name}").benchmark(quick)
     command = f"python -m benchmarks {name}" + " --quick" * quick
-    return {**record.plain(), "command": command, "date": date, "environment": where, "quick": quick}
+    return {**record.plain(), "command": command, "date": date, "environment": where, "quick": quick or record.reduced}
 
 
 if __name__ == "__main__":

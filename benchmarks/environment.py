@@ -8,7 +8,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("prefproof", "numpy", "scipy", "torch", "joblib", "pyarrow", "choix", "evalica")
+PACKAGES = (
+    "prefproof",
+    "numpy",
+    "scipy",
+    "torch",
+    "joblib",
+    "pyarrow",
+    "choix",
+    "evalica",
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -49,13 +49,13 @@ def benchmark(quick: bool) -> Record:
     where = "`torch.cuda.max_memory_allocated`" if on_gpu else "the process's largest resident memory less that before the model"
     return Record(
         "llm_memory",
-        f"Peak memory of DRDO (`PreferenceTrainer`, reward head, precomputed oracle rewards) over that of DPO (TRL's `DPOTrainer`, "
-        f"whose default is a reference in memory): the shape of {name} ({shape.parameters / 1e6:.0f}M parameters, float32), "
-        f"{PAIRS} pair of {PROMPT + COMPLETION} tokens a response, gradient checkpointing as TRL has it, {STEPS} steps, each in a "
-        f"process of its own. Measured is {where}, over the training. With W the weights, both hold W, gradients W and "
-        "activations; AdamW adds 2 W to both, the reference 1 W to DPO. So no ratio below 4/5 is possible with AdamW in one "
-        "precision, and none below 2/3 with an optimiser that keeps nothing; a larger batch, whose activations both hold, "
-        "brings every ratio nearer to 1.",
+        "Peak memory of DRDO (`PreferenceTrainer`, reward head, precomputed oracle rewards) over that of DPO (TRL's "
+        f"`DPOTrainer`, whose default is a reference in memory): the shape of {name} ({shape.parameters / 1e6:.0f}M parameters, "
+        f"random, float32), {PAIRS} pair of {PROMPT + COMPLETION} tokens a sequence, gradient checkpointing as TRL has it, "
+        f"{STEPS} steps, each in a process of its own. Measured is {where}, over the training. With W the weights, both hold W, "
+        "gradients W and activations; AdamW adds 2 W to both, the reference 1 W to DPO. So no ratio below 4/5 is possible with "
+        "AdamW in one precision, and none below 2/3 with an optimiser that keeps nothing; a larger batch, whose activations "
+        "both hold, brings every ratio nearer to 1.",
         tuple(Measure(f"{OPTIMISERS[optim]}: DRDO over DPO", ratio, "x", target) for optim, ratio in ratios.items()),
         {
             "weights_mib": shape.parameters * 4 / MIB,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from benchmarks.processes import run
+from benchmarks.processes import UNSET, run
 from benchmarks.record import Measure, Record
 
 # One loss on fixed data, and one with fresh samples, which needs the random state too.
@@ -29,9 +30,9 @@ def benchmark(quick: bool) -> Record:
         found = {method: _compare(method, Path(folder), steps) for method in methods}
     return Record(
         "llm_resume",
-        f"`llm train METHOD` on the known-target world, {steps} steps with a checkpoint every {steps // SAVES}: once to its end, and "
-        "once killed (SIGKILL) after the first checkpoint and gone on with by `--resume auto` in a fresh process. The largest "
-        "absolute difference of the loss over all steps of the two curves, and of the final weights; on a processor, in float32.",
+        f"`llm train METHOD` on the known-target world, {steps} steps with a checkpoint every {steps // SAVES}: once to its end, "
+        "and once killed (SIGKILL) after the first checkpoint and gone on with by `--resume auto` in a new process. The largest "
+        "absolute difference of the loss over all steps of the two curves, and of the final weights; on a processor, float32.",
         tuple(
             Measure(f"{method}: largest difference of the loss", f["loss"], "nats", target=1e-6) for method, f in found.items()
         ),
@@ -69,8 +70,9 @@ def _command(method: str, out: Path, steps: int) -> list[str]:
 def _killed(command: list[str], out: Path) -> int:
     """Start a run and kill it shortly after its first checkpoint; the step of the newest one that it leaves."""
     log = out.with_suffix(".log")
+    env = {name: value for name, value in os.environ.items() if name not in UNSET}
     with log.open("w") as stream:
-        child = subprocess.Popen(command, stdout=stream, stderr=stream)
+        child = subprocess.Popen(command, env=env, stdout=stream, stderr=stream)
     began = time.monotonic()
     try:
         while not _newest(out):

@@ -25,9 +25,10 @@ def benchmark(quick: bool) -> Record:
     records = [record for _, record in runs]
     return Record(
         "llm_train",
-        "Wall time of `python -m llm train drdo` in a fresh process and an empty folder, on the known-target world: the language, "
-        "the reference transformer, the comparisons, the reward model and the student are all made, and the student's distance "
-        f"to the target measured over all responses (median of {repetitions}); and of `llm --help` (median of {len(help_page)}).",
+        "Wall time of `python -m llm train drdo` in a fresh process and an empty folder, on the known-target world: the "
+        "language, the reference transformer, the comparisons, the reward model and the student are all made, and the student's "
+        f"distance to the target is summed over all responses (median of {repetitions}); and of `llm --help` (median of "
+        f"{len(help_page)}).",
         (
             Measure("train drdo, from nothing", median(seconds for seconds, _ in runs), "s", target=120.0),
             Measure("help", median(help_page), "s", target=0.6),

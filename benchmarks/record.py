@@ -46,12 +46,14 @@ class Record:
         what: what was run and how it was measured, for people.
         measures: the numbers that matter.
         details: sizes, repetitions and side measurements.
+        reduced: sizes were reduced because the machine cannot run the full ones: no measurement, and not kept as one.
     """
 
     name: str
     what: str
     measures: tuple[Measure, ...]
     details: dict[str, Any] = field(default_factory=dict)
+    reduced: bool = False
 
     def plain(self) -> dict[str, Any]:
         """The record in JSON's types."""

@@ -222,7 +222,9 @@ def _print(drawn: list[Line], record: dict[str, Any]) -> None:
     if record["reward"] is not None:
         typer.echo(f"distilled reward: {source[record['reward']]}")
     typer.echo(
-        f"the reference, where training starts: {number(record['forward_kl_before'])} nats; transformer: mean (least–greatest) over\n"
-        "data sets; off: its probability of what is no response; gradient: the largest norm of the loss's, all comparisons, at the end\n"
+        f"the reference, where training starts: {number(record['forward_kl_before'])} nats\n"
+        "transformer: mean (least–greatest) over data sets; table: the mean of the exact table's on the same data\n"
+        "off: the transformer's probability of what is no response; gradient: of the loss over all comparisons at\n"
+        "the end of training, its largest norm: where it is large, more --max-steps would still change the numbers\n"
         f"results in {record['results']}, picture in {record['picture']}"
     )

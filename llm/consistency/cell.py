@@ -13,7 +13,7 @@ from trl import DPOConfig
 
 from llm.consistency import table
 from llm.consistency.data import Comparisons, Pairs
-from llm.consistency.study import Cell
+from llm.consistency.study import DEFAULTS, Cell
 from llm.consistency.trainer import ExactKL, WorldTrainer, all_sequences
 from llm.models.load import load_policy, load_tokenizer
 from llm.trainers.preference import Treatment
@@ -73,10 +73,18 @@ def treatment_of(cell: Cell) -> Treatment:
 
 def arguments(cell: Cell, out: str) -> DPOConfig:
     """TRL's arguments; raises `UserError` where TRL refuses them."""
+    every = cell.study.arguments(cell.method)
+    # Each that was given by itself first, to name the one that is unfit.
+    for key, value in cell.study.training.items():
+        _arguments("--" + key.replace("_", "-"), value, {**DEFAULTS, key: value}, out)
+    return _arguments("--methods", cell.method.objective.name, {**every, "seed": cell.seed}, out)
+
+
+def _arguments(option: str, value: Any, given: dict[str, Any], out: str) -> DPOConfig:
     try:
-        return DPOConfig(output_dir=out, seed=cell.seed, **cell.study.arguments(cell.method))
+        return DPOConfig(output_dir=out, **given)
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise UserError("--methods", cell.method.objective.name, "TRL refuses: " + str(error).split("\n")[0]) from error
+        raise UserError(option, value, "TRL refuses it: " + str(error).split("\n")[0]) from error
 
 
 def _scores(reference: Array, rewards: Array | None) -> dict[str, Array]:

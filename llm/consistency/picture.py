@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 # A floor below this (nats) is 0 to the precision of the solvers.
 ZERO = 1e-9
-CAPTION = "points: trained transformers, mean and range over data sets; lines: the exact table fitted to the same data; dotted: floor at n = ∞"
+CAPTION = (
+    "points: transformers, mean and range over data sets; lines: the exact table on the same data; dotted: its floor at n = ∞"
+)
 
 
 @dataclass(frozen=True)

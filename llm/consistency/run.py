@@ -54,19 +54,24 @@ def check(study: Study) -> None:
         raise UserError("--seed", study.seed, "must be zero or positive")
     if (largest := max(study.sizes)) > LARGEST_N:
         raise UserError("--n", f"{largest:g}", f"must be at most {LARGEST_N:g}: every comparison is drawn and trained on")
+    for key in ("max_steps", "per_device_train_batch_size"):
+        if study.training.get(key, 1) < 1:
+            raise UserError("--" + key.replace("_", "-"), study.training[key], "must be at least 1")
+    if not study.training.get("learning_rate", 1.0) > 0:
+        raise UserError("--learning-rate", study.training["learning_rate"], "must be positive")
     table.require_table(study.language)
     names = [method.objective.name for method in study.methods]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError("--methods", twice[0], "is named twice")
     for method in study.methods:
         objective = method.objective
-        if not objective.reads("logp"):
-            raise UserError("--methods", objective.name, "trains no policy")
         first = Cell(study, method, Limit(method.objective.resolve(method.values), 0.0), study.sizes[0], 0)
         try:
             treatment_of(first)
         except UserError as error:
             raise UserError("--methods", objective.name, error.remedy) from error
+        if not objective.reads("logp"):
+            raise UserError("--methods", objective.name, "trains no policy")
         arguments(first, os.devnull)
 
 
@@ -101,6 +106,8 @@ def run_study(
             # Looked up again when its turn comes: another process may have been there.
             work = (joblib.delayed(_work)(cell, str(reference.path)) for cell in missing if not store.has(cell.name))
             for name, row in parallel(work):
+                if isinstance(row, tuple):  # an error of several arguments does not survive the way between processes
+                    raise UserError(*row)
                 store.write(name, [row])
                 report(1)
     names = [method.objective.name for method in study.methods]
@@ -121,10 +128,14 @@ def _limit(study: Study, method: Method, store: Store, say: Say) -> Limit:
     return Limit(json.loads(row["hyperparameters"]), row["floor"])
 
 
-def _work(cell: Cell, reference: str) -> tuple[str, Row]:
+def _work(cell: Cell, reference: str) -> tuple[str, Any]:
+    """A cell's name and row, or the user's mistake that there is none."""
     torch.set_num_threads(1)
     with _quiet():
-        return cell.name, train(cell, reference)
+        try:
+            return cell.name, train(cell, reference)
+        except UserError as error:
+            return cell.name, (error.argument, error.value, error.remedy)
 
 
 @contextmanager
