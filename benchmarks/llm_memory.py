@@ -37,6 +37,7 @@ TARGET = 0.75
 
 
 def benchmark(quick: bool) -> Record:
+    quiet()
     on_gpu = torch.cuda.is_available()
     name = ON_GPU if on_gpu else ON_CPU
     fact = {**FACTS[name], **TINY} if quick else FACTS[name]
