@@ -53,9 +53,9 @@ class Training:
     """How every transformer is trained."""
 
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="Steps; 300, or 600 with a reward head.")] = None
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="AdamW's, at the start of a cosine; 2e-3.")] = (
-        None
-    )
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="At the start of a cosine; 1e-3, or 2e-3 with a reward head.")
+    ] = None
     per_device_train_batch_size: Annotated[
         int | None, typer.Option("--per-device-train-batch-size", help="Comparisons in a step; 8192.")
     ] = None

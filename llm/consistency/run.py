@@ -93,7 +93,7 @@ def run_study(
     """
     store = Store(out)
     store.open(_manifest(study))
-    with _quiet():
+    with _writable(out), _quiet():
         say("reference policy")
         reference = fit_reference(study.language, out / REFERENCES, study.fitting)
         limits = [_limit(study, method, store, say) for method in study.methods]
@@ -113,7 +113,10 @@ def run_study(
     names = [method.objective.name for method in study.methods]
     rows = store.read([cell.name for cell in every]).to_pylist()
     rows.sort(key=lambda row: (names.index(row["method"]), row["n"], row["seed"]))
-    _write(rows, out / RESULTS)
+    with _writable(out):
+        partial = out / f".{RESULTS}.tmp"
+        pq.write_table(pa.Table.from_pylist(rows), partial)
+        partial.replace(out / RESULTS)
     return Done(rows, len(every) - len(missing), len(every), broken)
 
 
@@ -172,10 +175,10 @@ def _manifest(study: Study) -> dict[str, Any]:
     }
 
 
-def _write(rows: list[Row], path: Path) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Say in one line that the directory, or the disk, cannot be written to."""
     try:
-        pq.write_table(pa.Table.from_pylist(rows), partial)
-        partial.replace(path)
+        yield
     except OSError as error:
-        raise UserError("--out", path, f"cannot be written: {error.strerror or error}") from error
+        raise UserError("--out", out, f"cannot be written: {error.strerror or error}") from error

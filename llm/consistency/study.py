@@ -17,11 +17,12 @@ from theory.sweeps.plan import configuration
 RECIPE = 1
 # Beyond it the comparisons of one data set, drawn one by one, fill the memory.
 LARGEST_N = 20_000_000
-# A reward head starts from nothing and shares its trunk with the policy: it is given longer.
-STEPS, STEPS_WITH_HEAD = 300, 600
+# A policy starts at the reference. A reward head starts from nothing and shares its trunk with the policy, which it
+# disturbs at first: it is given longer, and larger steps.
+POLICY = {"max_steps": 300, "learning_rate": 1e-3}
+WITH_HEAD = {"max_steps": 600, "learning_rate": 2e-3}
 # Training arguments; keys that are given win. A batch costs no more than the distinct sequences in it.
 DEFAULTS: dict[str, Any] = {
-    "learning_rate": 2e-3,
     "lr_scheduler_type": "cosine",
     "per_device_train_batch_size": 8192,
     "logging_steps": 25,
@@ -59,9 +60,11 @@ class Study:
 
     def arguments(self, method: Method) -> dict[str, Any]:
         """A method's training arguments."""
-        steps = STEPS_WITH_HEAD if method.objective.reads("student_reward") else STEPS
-        given = {} if "num_train_epochs" in self.training else {"max_steps": steps}
-        return {**DEFAULTS, **given, **self.training}
+        own = WITH_HEAD if method.objective.reads("student_reward") else POLICY
+        found = {**DEFAULTS, **own, **self.training}
+        if "num_train_epochs" in self.training and "max_steps" not in self.training:
+            del found["max_steps"]
+        return found
 
     def digest(self, method: Method, *more: Any) -> str:
         """A hash of everything that decides a method's numbers, and of ``more``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from transformers import TrainerCallback
 NONDETERMINISTIC = 0.1
 # The alarm: the chosen responses have lost this many nats since the start while the margin grew.
 CHOSEN_LOSS = 10.0
+# Log-probabilities or rewards of a batch, ``chosen`` and possibly ``rejected``.
+Sides = Mapping[str, Tensor]
 # Batches that make up the start, and the file of a checkpoint that remembers them.
 OPENING, FILE = 4, "monitor.json"
 
@@ -24,10 +27,10 @@ class Monitor:
     """Log-probabilities against those at the start of the run.
 
     Attributes:
-        opening: chosen, rejected and margin of the first batches, nats.
+        opening: mean log-probability of the first batches, nats, of each side: ``chosen`` and ``rejected``.
     """
 
-    opening: list[tuple[float, float]] = field(default_factory=list)
+    opening: dict[str, list[float]] = field(default_factory=dict)
 
     def save(self, checkpoint: Path) -> None:
         """Write the start of the run into a checkpoint's folder."""
@@ -36,42 +39,45 @@ class Monitor:
     def load(self, checkpoint: Path) -> None:
         """Go on from the start that a checkpoint remembers."""
         if (checkpoint / FILE).is_file():
-            self.opening = [tuple(pair) for pair in json.loads((checkpoint / FILE).read_text(encoding="utf-8"))]
+            self.opening = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
 
-    def metrics(
-        self, chosen: Tensor, rejected: Tensor, ref: tuple[Tensor, Tensor] | None, rewards: tuple[Tensor, Tensor]
-    ) -> dict[str, float]:
-        """Metrics of one batch, named as TRL names them.
+    def metrics(self, logps: Sides, ref: Sides, rewards: Sides) -> dict[str, float]:
+        """Metrics of one batch, named as TRL names them; those of pairs where both sides are given.
 
         Args:
-            chosen, rejected: log π of the pair's responses, shape (B,), nats.
-            ref: log π_ref of them (the policy's own start), if the run has it.
-            rewards: the implicit rewards, shape (B,) each.
+            logps: log π of the responses of each side, shape (B,), nats; ``rejected`` may be left out.
+            ref: log π_ref of them (the policy's own start), empty if the run has none.
+            rewards: the implicit rewards of the same sides, shape (B,).
         """
-        winner, loser = float(chosen.mean()), float(rejected.mean())
-        if ref is not None:
-            start = float(ref[0].mean()), float(ref[1].mean())
-        else:
-            if len(self.opening) < OPENING:
-                self.opening.append((winner, loser))
-            first, second = (sum(side) / len(self.opening) for side in zip(*self.opening, strict=True))
-            start = first, second
-        margin = rewards[0] - rewards[1]
-        implied = torch.sigmoid(margin.double())
-        fell, grew = winner - start[0], (winner - loser) - (start[0] - start[1])
-        return {
-            "logps/chosen": winner,
-            "logps/rejected": loser,
-            "logps/chosen_change": fell,
-            "logps/rejected_change": loser - start[1],
-            "logps/margin_growth": grew,
-            "rewards/chosen": float(rewards[0].mean()),
-            "rewards/rejected": float(rewards[1].mean()),
-            "rewards/margins": float(margin.mean()),
-            "rewards/accuracies": float((margin > 0).double().mean()),
-            "nondeterministic": float(((implied - 0.5).abs() < NONDETERMINISTIC).double().mean()),
-            "degenerate": float(fell < -CHOSEN_LOSS and grew > 0),
-        }
+        now = {side: float(values.mean()) for side, values in logps.items()}
+        change = {side: value - self._start(side, value, ref) for side, value in now.items()}
+        found = {f"logps/{side}": value for side, value in now.items()}
+        found |= {f"logps/{side}_change": value for side, value in change.items()}
+        found |= {f"rewards/{side}": float(rewards[side].mean()) for side in now}
+        if "rejected" in now:
+            grew = change["chosen"] - change["rejected"]
+            found |= {"logps/margin_growth": grew, "degenerate": float(change["chosen"] < -CHOSEN_LOSS and grew > 0)}
+            found |= _preferences(rewards["chosen"] - rewards["rejected"])
+        return found
+
+    def _start(self, side: str, now: float, ref: Sides) -> float:
+        """The mean log-probability of a side at the start of the run: the reference's, or the first batches' own."""
+        if side in ref:
+            return float(ref[side].mean())
+        first = self.opening.setdefault(side, [])
+        if len(first) < OPENING:
+            first.append(now)
+        return sum(first) / len(first)
+
+
+def _preferences(margin: Tensor) -> dict[str, float]:
+    """What the margins of the rewards, shape (B,), say of the pairs."""
+    implied = torch.sigmoid(margin.double())
+    return {
+        "rewards/margins": float(margin.mean()),
+        "rewards/accuracies": float((margin > 0).double().mean()),
+        "nondeterministic": float(((implied - 0.5).abs() < NONDETERMINISTIC).double().mean()),
+    }
 
 
 class Remember(TrainerCallback):

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from torch import Tensor
 from trl import DPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from llm.models.logps import sequence_logps
 from llm.trainers.collator import SCORES, PairCollator
@@ -19,6 +21,9 @@ from llm.trainers.schedule import Schedule
 from theory.errors import UserError
 from theory.objectives import MissingInput, Objective, Pair, Terms
 
+SIDES = ("chosen", "rejected")
+# Fields of TRL's fused head that are read here; each costs a little on every step.
+OUTPUTS = ("log_probs", "entropy")
 # Estimates KL(π‖π_ref) of a model on the prompts of a batch, with its gradient.
 OnlineKL = Callable[[torch.nn.Module, dict[str, Any]], Tensor]
 
@@ -56,6 +61,13 @@ class Treatment:
         """The weights of the policy functionals (at the end of a schedule)."""
         return self.objective.coefficients(gamma=self.gamma, **self.schedule.at(1.0))
 
+    @property
+    def one_sided(self) -> bool:
+        """Whether training needs no rejected response: neither the loss nor a policy functional reads it."""
+        terms = self.coefficients
+        reads = any(name.endswith("_rejected") for name in self.objective.inputs)
+        return not (reads or float(terms.kl) or float(terms.forward_kl))
+
 
 class PreferenceTrainer(DPOTrainer):
     """TRL's DPO trainer whose loss is ``treatment.objective`` on the batch's pairs.
@@ -83,6 +95,9 @@ class PreferenceTrainer(DPOTrainer):
             data_collator=collator,
             **rest,
         )
+        # Without the metrics of the logits that TRL computes for its own logs.
+        policy: Any = self.model
+        add_fused_lm_head(policy.get_base_model() if is_peft_model(policy) else policy, outputs=OUTPUTS)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         return dataset
@@ -97,6 +112,8 @@ class PreferenceTrainer(DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         batch = {name: value for name, value in inputs.items() if name not in SCORES}
+        if self._one_sided:
+            batch = {name: value.chunk(2)[0] for name, value in batch.items()}
         scores = {name: inputs[name] for name in SCORES if name in inputs}
         logps, lengths, rewards, outputs = sequence_logps(model, batch)
         pair = self._pair(logps, lengths, rewards, scores)
@@ -108,7 +125,7 @@ class PreferenceTrainer(DPOTrainer):
             raise UserError("--scores", None, f"{missing} to {objective.name}: compute it with llm score") from missing
         loss = logps.new_zeros(()) if terms.loss is None else objective.reduce(terms.loss)
         loss = loss + self._functionals(terms, pair, model, inputs)
-        self._record(pair, hyper, outputs, inputs)
+        self._record(pair, hyper, outputs, batch)
         return (loss, outputs) if return_outputs else loss
 
     @property
@@ -117,17 +134,21 @@ class PreferenceTrainer(DPOTrainer):
 
     def _pair(self, logps: Tensor, lengths: Tensor, rewards: Tensor | None, scores: dict[str, Tensor]) -> Pair:
         """The batch as an objective sees it: sums (or means) of log-probabilities, in float32 at least."""
-        sizes = dict(zip(("chosen", "rejected"), lengths.to(logps.dtype).chunk(2), strict=True))
-        scale = {side: size if self.treatment.logp == "mean" else torch.ones_like(size) for side, size in sizes.items()}
-        given: dict[str, Tensor] = {}
-        for side, logp in zip(sizes, logps.chunk(2), strict=True):
-            given |= {f"logp_{side}": logp / scale[side], f"length_{side}": sizes[side]}
-            if f"ref_{side}_logps" in scores:
-                given[f"ref_logp_{side}"] = scores[f"ref_{side}_logps"].to(logp.dtype) / scale[side]
-            if f"reward_{side}" in scores:
-                given[f"reward_{side}"] = scores[f"reward_{side}"].to(logp.dtype)
+        size = lengths.to(logps.dtype)
+        scale = size if self.treatment.logp == "mean" else torch.ones_like(size)
+        lines = {"logp": logps / scale, "length": size, "scale": scale}
         if rewards is not None:
-            given |= dict(zip(("student_reward_chosen", "student_reward_rejected"), rewards.chunk(2), strict=True))
+            lines["student_reward"] = rewards
+        sides = SIDES[:1] if self._one_sided else SIDES
+        given: dict[str, Tensor] = {}
+        for place, side in enumerate(sides):
+            mine = {name: value.chunk(len(sides))[place] for name, value in lines.items()}
+            one = mine.pop("scale")
+            given |= {f"{name}_{side}": value for name, value in mine.items()}
+            if f"ref_{side}_logps" in scores:
+                given[f"ref_logp_{side}"] = scores[f"ref_{side}_logps"].to(logps.dtype) / one
+            if f"reward_{side}" in scores:
+                given[f"reward_{side}"] = scores[f"reward_{side}"].to(logps.dtype)
         return Pair(**given)
 
     def _functionals(self, terms: Terms, pair: Pair, model: Any, inputs: dict[str, Any]) -> Tensor | float:
@@ -158,25 +179,30 @@ class PreferenceTrainer(DPOTrainer):
         self._metrics[self._mode][name].append(self.accelerator.gather(value.detach()).mean().item())
 
     @property
+    def _one_sided(self) -> bool:
+        """Whether this batch's rejected responses are passed by: for evaluation they are read."""
+        return self._mode == "train" and self.treatment.one_sided
+
+    @property
     def _mode(self) -> str:
         assert self.model is not None
         return "train" if self.model.training else "eval"
 
-    def _record(self, pair: Pair, hyper: dict[str, float], outputs: Any, inputs: dict[str, Any]) -> None:
+    def _record(self, pair: Pair, hyper: dict[str, float], outputs: Any, batch: dict[str, Any]) -> None:
         """Log what TRL's own DPO logs, and the monitors."""
         fixed = ("reward_chosen", "reward_rejected")
         every = Pair(**{name: self.accelerator.gather(v.detach()) for name, v in pair.given().items() if name not in fixed})
-        ref = (every.ref_logp_chosen, every.ref_logp_rejected) if "ref_logp_chosen" in every.given() else None
-        rewards = self._reward(every, "chosen", hyper), self._reward(every, "rejected", hyper)
-        found = self.monitor.metrics(every.logp_chosen, every.logp_rejected, ref, rewards)
-        mask = inputs["completion_mask"][:, 1:]
+        logps, ref = _by_side(every, "logp"), _by_side(every, "ref_logp")
+        rewards = {side: self._reward(every, side, hyper) for side in logps}
+        found = self.monitor.metrics(logps, ref, rewards)
+        mask = batch["completion_mask"][:, 1:]
         entropy = (outputs.entropy[:, -mask.shape[1] :].detach() * mask).sum(), mask.sum()
         total, tokens = (self.accelerator.gather(part.reshape(1).float()).sum() for part in entropy)
         found["entropy"] = float(total / tokens.clamp_min(1))
         for name, value in found.items():
             self._metrics[self._mode][name].append(value)
         if self._mode == "train":
-            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum().reshape(1)).sum())
+            self._total_train_tokens += int(self.accelerator.gather(batch["attention_mask"].sum().reshape(1)).sum())
         self._metrics[self._mode]["num_tokens"] = [self._total_train_tokens]
 
     def _reward(self, pair: Pair, side: str, hyper: dict[str, float]) -> Tensor:
@@ -193,3 +219,9 @@ class PreferenceTrainer(DPOTrainer):
             logp, reference = (value / given[f"length_{side}"] for value in (logp, reference))
         rule = objective.implicit_reward
         return logp - reference if rule is None else rule(logp, reference, gamma=self.treatment.gamma, **hyper)
+
+
+def _by_side(pair: Pair, quantity: str) -> dict[str, Tensor]:
+    """What is known of a quantity, by side."""
+    given = pair.given()
+    return {side: given[f"{quantity}_{side}"] for side in SIDES if f"{quantity}_{side}" in given}

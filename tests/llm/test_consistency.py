@@ -16,7 +16,7 @@ from llm.consistency import table
 from llm.consistency.data import Comparisons, Pairs
 from llm.consistency.methods import methods_of
 from llm.consistency.picture import Line, draw, lines, picture
-from llm.consistency.study import STEPS, STEPS_WITH_HEAD, Cell, Limit, Study
+from llm.consistency.study import POLICY, WITH_HEAD, Cell, Limit, Study
 from llm.consistency.table import Method
 from llm.consistency.trainer import ExactKL, Once, WorldTrainer, all_sequences
 from llm.data.tokens import tokenise
@@ -322,6 +322,16 @@ def test_a_second_start_trains_only_what_is_missing(tmp_path, monkeypatch):
         _run(study, tmp_path / "file")
 
 
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(store, name, rows) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(running.Store, "write", full)
+    with pytest.raises(UserError, match=r"--out .*: cannot be written: No space left on device"):
+        _run(_study(_method("pmle")), tmp_path)
+    assert not list((tmp_path / "parts").iterdir())
+
+
 def test_an_interrupted_study_keeps_what_is_done(tmp_path):
     def stop(count: int) -> None:
         raise KeyboardInterrupt
@@ -350,11 +360,13 @@ def test_transformers_go_where_the_table_goes(tmp_path):
     assert all(row["gradient_norm"] < 0.05 for row in done.rows)
 
 
-def test_steps_depend_on_what_is_trained():
+def test_training_arguments_depend_on_what_is_trained():
     study = _study(_method("dpo"), _method("drdo"), training={})
-    assert [study.arguments(method)["max_steps"] for method in study.methods] == [STEPS, STEPS_WITH_HEAD]
-    assert study.arguments(study.methods[0])["learning_rate"] == 2e-3
-    assert "max_steps" not in _study(_method("dpo"), training={"num_train_epochs": 2}).arguments(study.methods[0])
+    for method, own in zip(study.methods, (POLICY, WITH_HEAD), strict=True):
+        assert own.items() <= study.arguments(method).items()
+    given = _study(_method("drdo"), training={"learning_rate": 0.1, "num_train_epochs": 2.0})
+    found = given.arguments(given.methods[0])
+    assert (found["learning_rate"], found["num_train_epochs"], "max_steps" in found) == (0.1, 2.0, False)
 
 
 def _rows() -> list[dict]:
