@@ -140,9 +140,14 @@ def run_sweep(
     return before
 
 
+def _data_of(chunk: Chunk) -> tuple[float, range]:
+    """Chunks of one n and one range of data sets share their data."""
+    return chunk.n, chunk.replicates
+
+
 def _still_missing(chunks: Iterable[Chunk], store: Store) -> Iterator[Any]:
     """Blocks to compute, looked up again when their turn comes: another process may have been there."""
-    for _, group in groupby(chunks, key=lambda chunk: (chunk.n, chunk.replicates)):
+    for _, group in groupby(chunks, key=_data_of):
         block = tuple(chunk for chunk in group if not store.has(chunk.name))
         if block:
             yield joblib.delayed(_work)(Block(block))
@@ -184,7 +189,13 @@ def _knock(address: str) -> None:
         socket.create_connection((place.hostname or "", place.port or 8786), timeout=10).close()
 
 
+def compute(plan: Plan) -> Iterator[Row]:
+    """All rows of a sweep, computed here, one block of data after the other, and stored nowhere."""
+    for _, group in groupby(plan.chunks(), key=_data_of):
+        for _, rows in Block(tuple(group)).rows():
+            yield from rows
+
+
 def curve(instance: Instance, settings: Settings, sizes: Iterable[float], seeds: int, seed: int = 0) -> list[Row]:
-    """Rows of one method over ``sizes`` and its population, computed here and stored nowhere."""
-    plan = Plan(instance, (settings,), tuple(sizes), seeds, seed)
-    return [row for chunk in plan.chunks() for _, rows in Block((chunk,)).rows() for row in rows]
+    """Rows of one method over ``sizes`` and its population."""
+    return list(compute(Plan(instance, (settings,), tuple(sizes), seeds, seed)))
