@@ -50,7 +50,9 @@ class RunArguments:
         kl_new_tokens: longest fresh sample.
         anneal: move the hyperparameters that have a schedule along it.
         gamma: γ of the preference model.
-        accelerate_config: a file, or a name that TRL ships (zero2, zero3, fsdp1, …).
+        chat_template: of conversations, in place of the tokenizer's own: a jinja file, or ``plain``.
+        accelerate_config: a file, ``multi_cpu``, or a name that TRL ships (zero2, zero3, fsdp1, …).
+        num_processes: how many that configuration starts, in place of its own number.
         quantization: ``4bit`` (QLoRA) or ``8bit``.
         resume: ``auto`` for the newest checkpoint in the output directory, or a checkpoint's path.
         tokens, length, prompts, order, ref_noise, world_seed: of the known-target world.
@@ -71,7 +73,9 @@ class RunArguments:
     kl_new_tokens: int = 64
     anneal: bool = False
     gamma: float = 1.0
+    chat_template: str | None = None
     accelerate_config: str | None = None
+    num_processes: int | None = None
     quantization: str | None = None
     resume: str | None = None
     tokens: int = 6
@@ -207,9 +211,12 @@ def _check(run: RunArguments) -> None:
             raise UserError(_flag(name), value, nearest(str(value), words) + f" (choices: {', '.join(words)})")
     if run.gamma <= 0:
         raise UserError("--gamma", run.gamma, "must be positive")
-    for name in ("kl_new_tokens", "comparisons"):
-        if getattr(run, name) < 1:
-            raise UserError(_flag(name), getattr(run, name), "must be at least 1")
+    for name in ("kl_new_tokens", "comparisons", "num_processes"):
+        value = getattr(run, name)
+        if value is not None and value < 1:
+            raise UserError(_flag(name), value, "must be at least 1")
+    if run.num_processes is not None and run.accelerate_config is None:
+        raise UserError("--num-processes", run.num_processes, "needs --accelerate-config: multi_cpu, multi_gpu, zero2, …")
 
 
 def _flag(key: str) -> str:

@@ -14,6 +14,7 @@ from llm.config import Config
 from llm.data.load import load_demonstrations, load_preferences
 from llm.data.scores import LOGPS, REWARDS, check_scores
 from llm.data.tokens import tokenise
+from llm.folder import SCORES
 from llm.scoring.cache import join
 from llm.scoring.job import Job
 from llm.scoring.score import score
@@ -111,13 +112,14 @@ class Preparation:
     def _with_reference(self, dataset: Dataset, part: str) -> Dataset:
         """The data with the log-probabilities of the model at its start; processes share the work."""
         self.say("reference log-probabilities")
-        made = self.out / "scores" / f"{part}-reference.parquet"
+        made = self.out / SCORES / f"{part}-reference.parquet"
         job = Job(
             kind="reference",
             models=(self.model,),
             max_length=self.max_length,
             dtype=self.config.model.get("dtype") or "float32",
             trust_remote_code=trusted(self.config),
+            chat_template=self.config.run.chat_template,
         )
         made.parent.mkdir(parents=True, exist_ok=True)
         score(dataset, job, made)

@@ -47,19 +47,21 @@ def train(config: Config, material: Material, out: Path, say: Say = lambda text:
     """
     started = time.monotonic()
     arguments = _arguments(config, material, out)
-    start = folder.checkpoint(config.run.resume, out)
-    if start is not None:
+    start = folder.checkpoint(config.run.resume, out, say)
+    if config.run.resume is not None:
         folder.same_run(out, _record(config, material))
     PartialState().wait_for_everyone()  # nobody writes into the directory before all have looked
     with folder.writable(out):
         trainer = _trainer(config, material, arguments, out, say)
-        record = {**_record(config, material), "pairs": len(trainer.train_dataset)}  # type: ignore[arg-type]
+        record = {**_record(config, material), "pairs": len(trainer.train_dataset), "least_over": trainer.least_over}  # type: ignore[arg-type]
         first = trainer.accelerator.is_main_process
         if first:
             out.mkdir(parents=True, exist_ok=True)
             folder.write(out, record)
         if start is not None:
             trainer.monitor.load(Path(start))
+        if record["least_over"]:
+            say(f"the least reward of the ensemble is chosen over {record['least_over']}")
         say("training")
         trainer.train(resume_from_checkpoint=start)
         if trainer.eval_dataset is not None:
@@ -75,7 +77,7 @@ def train(config: Config, material: Material, out: Path, say: Say = lambda text:
 def _trainer(config: Config, material: Material, arguments: DPOConfig, out: Path, say: Say) -> PreferenceTrainer:
     """The trainer with its model, tokens and scores."""
     run, treatment = config.run, treatment_of(config)
-    tokenizer = load_tokenizer(material.model, trust_remote_code=trusted(config))
+    tokenizer = load_tokenizer(material.model, chat_template=run.chat_template, trust_remote_code=trusted(config))
     preparation = Preparation(config, material.model, tokenizer, arguments.max_length, out, say)
     dataset, held_out = preparation.ready(material.dataset, "train", run.scores), material.evaluation
     if held_out is not None:
@@ -139,14 +141,19 @@ def _refused() -> Iterator[None]:
 
 
 def _adapters(config: Config, objective: Objective) -> Any:
-    """LoRA's configuration, or None for full fine-tuning; QLoRA trains adapters by nature."""
+    """LoRA's configuration, or None for full fine-tuning."""
     given = config.model
-    if not (given.get("use_peft") or config.run.quantization):
+    if not _adapted(config):
         return None
     chosen = {short: given[key] for short, key in _LORA.items() if key in given}
     if chosen.get("target_modules") == ["all-linear"]:
         chosen["target_modules"] = "all-linear"  # PEFT's word for all, where a list would name them
     return peft_config(reward_head=objective.reads("student_reward"), **chosen)
+
+
+def _adapted(config: Config) -> bool:
+    """Whether adapters are trained; QLoRA does so by nature."""
+    return bool(config.model.get("use_peft") or config.run.quantization)
 
 
 _LORA = {"r": "lora_r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "lora_target_modules"}
@@ -156,7 +163,9 @@ def _fresh_kl(config: Config, name: str, tokenizer: PreTrainedTokenizerBase) -> 
     """What estimates KL(π‖π_ref) on fresh samples, where the objective has that term."""
     if not float(treatment_of(config).coefficients.kl) or config.run.kl == "offline":
         return None
-    reference = load_policy(name, dtype=config.model.get("dtype") or "float32", trust_remote_code=trusted(config))
+    reference = None
+    if not _adapted(config):
+        reference = load_policy(name, dtype=config.model.get("dtype") or "float32", trust_remote_code=trusted(config))
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     return FreshKL(reference, None, int(eos), int(pad), config.run.kl_new_tokens)
 

@@ -28,6 +28,30 @@ NAMES = {"all": "D_all", "hc_he": "D_hc,he", "lc_le": "D_lc,le"}
 
 
 @dataclass(frozen=True)
+class Read:
+    """A data set that was read.
+
+    Attributes:
+        loaded: as it was read.
+        counter: what counts tokens.
+        dataset: its rows of allowed length, scored and relabelled where that was asked for.
+        changes: what was done to it, for `account`.
+    """
+
+    loaded: Loaded
+    counter: Segmenter
+    dataset: Dataset
+    changes: dict[str, Any]
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What was read, for reports and for the files made of it."""
+        loaded = self.loaded
+        counts = {"read": loaded.rows, "rows": len(self.dataset), "repeated": loaded.repeated, "tokens": self.counter.name}
+        return loaded.provenance | counts | self.changes
+
+
+@dataclass(frozen=True)
 class Reading:
     """How to read the data, and which rows."""
 
@@ -45,10 +69,14 @@ class Reading:
     max_tokens: Annotated[
         int | None, typer.Option("--max-tokens", help="Leave out pairs of prompt and response with more tokens (papers: 1024).")
     ] = None
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", help="Add columns of a file of `llm score`, by id; several files may be given."),
+    ] = None
+    relabel: Annotated[bool, typer.Option("--relabel", help="Prefer the response of the larger oracle reward.")] = False
 
-    def load(self, data: str, kind: str | None = "preferences") -> tuple[Loaded, Dataset, Segmenter]:
-        """The data set as read, its rows of allowed length, and what counts tokens; raises `UserError`."""
-        from llm.data.filters import within_tokens
+    def load(self, data: str, kind: str | None = "preferences") -> Read:
+        """The data set, filtered, scored and relabelled; raises `UserError`."""
         from llm.data.load import load
         from llm.data.schema import PREFERENCES
         from llm.data.segments import segmenter
@@ -56,17 +84,31 @@ class Reading:
         counter = segmenter(self.tokenizer)
         wanted = None if kind is None else _kinds()[options.one_of("--as", kind, tuple(_kinds()))]
         loaded = load(data, wanted, split=self.split, adapter=self.adapter, limit=self.limit, drop_invalid=self.drop_invalid)
-        if self.max_tokens is None:
-            return loaded, loaded.dataset, counter
-        if loaded.kind is not PREFERENCES:
-            raise UserError("--max-tokens", self.max_tokens, f"is for preferences; {data} holds {loaded.kind.name}")
-        return loaded, within_tokens(loaded.dataset, counter, self.max_tokens), counter
+        for option, given in (("max-tokens", self.max_tokens), ("scores", self.scores), ("relabel", self.relabel)):
+            if given and loaded.kind is not PREFERENCES:
+                raise UserError(f"--{option}", None, f"is for preferences; {data} holds {loaded.kind.name}")
+        return Read(loaded, counter, *self._changed(loaded.dataset, counter))
 
-    def account(self, loaded: Loaded, dataset: Dataset, counter: Segmenter) -> dict[str, Any]:
-        """What was read, for reports and for the files made of it."""
-        too_long = {"max_tokens": self.max_tokens, "too_long": len(loaded.dataset) - len(dataset)} if self.max_tokens else {}
-        counts = {"read": loaded.rows, "rows": len(dataset), "repeated": loaded.repeated, "tokens": counter.name}
-        return loaded.provenance | counts | too_long
+    def _changed(self, dataset: Dataset, counter: Segmenter) -> tuple[Dataset, dict[str, Any]]:
+        """The rows of allowed length with their scores and, if asked for, an oracle's labels; and an account of that."""
+        changes: dict[str, Any] = {}
+        if self.max_tokens is not None:
+            from llm.data.filters import within_tokens
+
+            kept = within_tokens(dataset, counter, self.max_tokens)
+            changes |= {"max_tokens": self.max_tokens, "too_long": len(dataset) - len(kept)}
+            dataset = kept
+        if self.scores:
+            from llm.scoring.cache import join
+
+            scored = join(dataset, *self.scores)
+            changes |= {"scores": [str(path) for path in self.scores], "without_scores": len(dataset) - len(scored)}
+            dataset = scored
+        if self.relabel:
+            from llm.data.length_bias import relabel
+
+            dataset, changes["relabelled"] = relabel(dataset)
+        return dataset, changes
 
 
 def register(app: typer.Typer) -> None:
@@ -90,10 +132,11 @@ def show(
     from llm.data.describe import describe
 
     options.nonnegative("--rows", rows)
-    loaded, dataset, counter = reading.load(data, None)
+    read = reading.load(data, None)
+    loaded, dataset = read.loaded, read.dataset
     first = [dataset[i] for i in range(min(rows, len(dataset)))]
-    record = reading.account(loaded, dataset, counter) | {"kind": loaded.kind.name, "whitespace": loaded.adapter.whitespace}
-    record |= describe(dataset, loaded.kind, counter)
+    record = read.account | {"kind": loaded.kind.name, "whitespace": loaded.adapter.whitespace}
+    record |= describe(dataset, loaded.kind, read.counter)
     if json:
         print_json(record | {"first": first})
         return
@@ -114,10 +157,10 @@ def convert(
     from llm.data.write import free, write_file
 
     free("--out", out)
-    loaded, dataset, counter = reading.load(data, kind)
-    record = reading.account(loaded, dataset, counter) | {"kind": loaded.kind.name}
-    write_file(dataset, out, record)
-    _report(record | {"out": str(out)}, json, f"{len(dataset):,} {loaded.kind.name} written to {out}")
+    read = reading.load(data, kind)
+    record = read.account | {"kind": read.loaded.kind.name}
+    write_file(read.dataset, out, record)
+    _report(record | {"out": str(out)}, json, f"{len(read.dataset):,} {read.loaded.kind.name} written to {out}")
 
 
 def splits(
@@ -139,12 +182,12 @@ def splits(
 
     options.nonnegative("--seed", seed)
     free("--out", out)
-    loaded, dataset, counter = reading.load(data)
-    made = make(dataset, counter, seed=seed, cap=cap, with_prompt=with_prompt, by_prompt=by_prompt)
+    read = reading.load(data)
+    made = make(read.dataset, read.counter, seed=seed, cap=cap, with_prompt=with_prompt, by_prompt=by_prompt)
     settings = {"seed": seed, "cap": cap, "with_prompt": with_prompt, "by_prompt": by_prompt}
-    record = reading.account(loaded, dataset, counter) | settings | _splits_record(made)
+    record = read.account | settings | _splits_record(made)
     sides = ("train", "validation")
-    parts = {name: {side: dataset.select(getattr(part, side)) for side in sides} for name, part in made.parts.items()}
+    parts = {name: {side: read.dataset.select(getattr(part, side)) for side in sides} for name, part in made.parts.items()}
     write_folder(parts, out, record)
     if json:
         print_json(record | {"out": str(out)})
@@ -160,7 +203,6 @@ def length_bias(
     rho: Annotated[float, typer.Option("--rho", help="Share of rows whose longer response is preferred.")] = 0.3,
     size: Annotated[int, typer.Option("--size", help="Rows to select.")] = 30_000,
     percent: Annotated[int, typer.Option("--percent", help="How many percent more tokens a longer response has.")] = 10,
-    relabel: Annotated[bool, typer.Option("--relabel", help="First prefer the response of the larger oracle reward.")] = False,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
@@ -170,17 +212,14 @@ def length_bias(
 
     options.nonnegative("--seed", seed)
     free("--out", out)
-    loaded, dataset, counter = reading.load(data)
-    relabelled: dict[str, int] = {}
-    if relabel:
-        dataset, relabelled["relabelled"] = bias.relabel(dataset)
-    selected = bias.select(dataset, counter, rho, size, seed=seed, percent=percent)
+    read = reading.load(data)
+    selected = bias.select(read.dataset, read.counter, rho, size, seed=seed, percent=percent)
     longer, shorter, neither = selected.available
-    record = reading.account(loaded, dataset, counter) | relabelled
-    record |= {"rho": rho, "size": size, "percent": percent, "seed": seed, "longer_preferred": selected.longer_preferred}
+    record = read.account | {"rho": rho, "size": size, "percent": percent, "seed": seed}
+    record |= {"longer_preferred": selected.longer_preferred}
     record |= {"share": selected.share, "available": {"longer": longer, "shorter": shorter, "neither": neither}}
     record |= {"available_share": longer / (longer + shorter), "paper_share": bias.BASE_SHARE}
-    write_file(dataset.select(selected.rows), out, record)
+    write_file(read.dataset.select(selected.rows), out, record)
     line = (
         f"{size:,} rows written to {out}: the longer response is preferred in {selected.longer_preferred:,} of them, "
         f"ρ = {selected.share:.4g}; in the data, in {record['available_share']:.2f} of the pairs that have a longer one "

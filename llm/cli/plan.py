@@ -133,6 +133,9 @@ def _reference(record: dict[str, Any]) -> str:
     if record["reference"] == "none":
         return "none is needed"
     size = f"{record['reference_in_memory_gib']:.1f} GiB"
-    if record["reference"] == "in memory":
-        return f"in memory, to score fresh samples: {size}"
-    return f"precomputed; held in memory it would take {size}"
+    words = {
+        "in memory": f"in memory, to score fresh samples: {size}",
+        "adapters off": f"the policy with its adapters off, to score fresh samples; a second model would take {size}",
+        "precomputed": f"precomputed; held in memory it would take {size}",
+    }
+    return words[record["reference"]]

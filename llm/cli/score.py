@@ -30,6 +30,9 @@ def score(
     max_length: Annotated[int, typer.Option("--max-length", help="Most tokens of prompt and completion.")] = 1024,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Pairs at once.")] = 8,
     dtype: Annotated[str, typer.Option("--dtype", help="Of the weights: float32, bfloat16, float16, float64, auto.")] = "float32",
+    chat_template: Annotated[
+        str | None, typer.Option("--chat-template", help="A jinja file, or plain, in place of the tokenizer's own.")
+    ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that a model brings.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -42,7 +45,7 @@ def score(
     from llm.scoring.job import Job
     from llm.scoring.score import score as compute
 
-    job = Job(tuple(model), kind, max_length, batch_size, dtype, trust_remote_code)
+    job = Job(tuple(model), kind, max_length, batch_size, dtype, trust_remote_code, chat_template)
     datasets.disable_progress_bars()  # ours is enough
     transformers.utils.logging.disable_progress_bar()
     with _Bar() as bar:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 WORLD_KEYS: tuple[str, ...] = ("tokens", "length", "prompts", "order", "ref_noise", "world_seed", "comparisons", "oracle")
-DATA_KEYS: tuple[str, ...] = ("data_split", "adapter", "eval_data", "scores", "eval_scores", "model_name_or_path")
-# Set in the processes that accelerate starts for us.
-LAUNCHED = "PREFPROOF_LAUNCHED"
+DATA_KEYS: tuple[str, ...] = (
+    *("data_split", "adapter", "eval_data", "scores", "eval_scores", "model_name_or_path", "chat_template"),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +42,8 @@ def train(
 
     Every key of TRL's DPOConfig and ModelConfig is an option (--learning-rate, --per-device-train-batch-size,
     --model-name-or-path, --use-peft, …), and so are the objective's hyperparameters (--beta, --gamma-f, …), --data,
-    --scores, --logp sum|mean, --kl samples|offline, --anneal, --accelerate-config zero2, --resume auto, and the world's
-    --tokens, --length, --prompts, --comparisons.
+    --scores, --logp sum|mean, --kl samples|offline, --anneal, --chat-template plain, --accelerate-config zero2 (or multi_cpu,
+    multi_gpu, …; with --num-processes), --resume auto, and the world's --tokens, --length, --prompts, --comparisons.
     """
     _quiet()
     named, flags = _parse([*([] if method is None else [method]), *context.args])
@@ -58,8 +58,10 @@ def train(
     out = output_dir or given.pop("output_dir", None)
     resolved = resolve({key: value for key, value in given.items() if key != "output_dir"})
     _one_source(given)
+    from llm.launch import LAUNCHED
+
     if resolved.run.accelerate_config is not None and LAUNCHED not in os.environ:
-        raise typer.Exit(_launch(resolved.run.accelerate_config))
+        raise typer.Exit(_launch(resolved.run.accelerate_config, resolved.run.num_processes))
     record = _run(resolved, Path(out or RUNS / resolved.objective.name), json=json)
     if not _first():
         return
@@ -158,22 +160,14 @@ def _aside(work: Any) -> dict[str, Any]:
     return record
 
 
-def _launch(name: str) -> int:
-    """Start this command again under ``accelerate launch`` with a configuration; its exit code."""
+def _launch(name: str, processes: int | None) -> int:
+    """Start this command again as several processes; their exit code."""
     import subprocess
 
-    path = Path(name)
-    if not path.is_file():
-        import trl
+    from llm.launch import launch
 
-        folder = Path(trl.__file__).parent / "accelerate_configs"
-        path = folder / f"{name}.yaml"
-        if not path.is_file():
-            from theory.errors import nearest
-
-            raise UserError("--accelerate-config", name, nearest(name, [p.stem for p in folder.glob("*.yaml")]))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path), "-m", "llm", *sys.argv[1:]]
-    return subprocess.run(command, check=False, env={**os.environ, LAUNCHED: "1"}).returncode
+    found = launch(name, sys.argv[1:], processes)
+    return subprocess.run(found.line, check=False, env={**os.environ, **found.environment}).returncode
 
 
 def _first() -> bool:
@@ -186,6 +180,7 @@ def _print(record: dict[str, Any]) -> None:
         ("objective", record["objective"]),
         ("hyperparameters", ", ".join(f"{k.rstrip('_')} = {v:g}" for k, v in record["hyperparameters"].items()) or "none"),
         ("log-probabilities", f"{record['logp']} over tokens"),
+        *([("least reward of the ensemble", record["least_over"])] if record.get("least_over") else []),
         ("steps", str(record["steps"])),
         ("last loss", number(record["train"].get("loss"))),
         ("degeneracy alarm", "YES" if record["degenerate"] else "no"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm.data import fields
 from llm.data.schema import Flaw, Row
+
+SIDES = ("chosen", "rejected")
 
 
 def messages(value: Any, field: str) -> list[Row]:
@@ -21,6 +24,25 @@ def messages(value: Any, field: str) -> list[Row]:
 def user_turn(prompt: str) -> list[Row]:
     """A prompt of one user turn."""
     return [{"role": "user", "content": prompt}]
+
+
+def rated_pair(row: Row, rating: str) -> Row:
+    """Two replies to one user turn, each repeating it, as a preference with their ratings.
+
+    Args:
+        row: with ``prompt``, ``chosen`` and ``rejected``.
+        rating: the field of a side's rating, with ``{side}`` for the side.
+
+    Raises:
+        Flaw: a field is missing or of another type, or the replies do not repeat the prompt.
+    """
+    prompt = user_turn(fields.text(row, "prompt"))
+    record: Row = {"prompt": prompt}
+    for side in SIDES:
+        record[side] = without_prompt(prompt, messages(fields.required(row, side), side), side)
+    for side in SIDES:
+        record[f"{side}_rating"] = fields.optional_number(row, rating.format(side=side))
+    return record
 
 
 def without_prompt(prompt: list[Row], turns: list[Row], field: str) -> list[Row]:

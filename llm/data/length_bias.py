@@ -84,7 +84,8 @@ def relabel(dataset: Dataset) -> tuple[Dataset, int]:
     """The data set with the response of the larger oracle reward as the chosen one, and how many rows that changed.
 
     Columns whose names differ only in ``chosen`` and ``rejected`` are exchanged with the responses; the id
-    stays, for it names the pair. An ensemble decides by its mean; equal rewards change nothing.
+    stays, for it names the pair. An ensemble decides by its mean; equal rewards change nothing. The rewards
+    are ``oracle_reward_chosen`` and ``oracle_reward_rejected`` then, so that a learned reward's scores can be joined.
 
     Raises:
         UserError: there are no rewards.
@@ -94,7 +95,11 @@ def relabel(dataset: Dataset) -> tuple[Dataset, int]:
 
     names = dataset.column_names
     if not set(REWARDS) <= set(names):
-        raise UserError("--relabel", None, "needs reward_chosen and reward_rejected: score the data first (llm score)")
+        raise UserError(
+            "--relabel",
+            None,
+            "needs reward_chosen and reward_rejected: score the data (llm score), and give the file with --scores",
+        )
     check_scores(dataset, REWARDS)
     table = dataset.with_format("arrow")[:]
     chosen, rejected = (np.array([np.mean(value) for value in dataset[name][:]]) for name in REWARDS)
@@ -104,6 +109,7 @@ def relabel(dataset: Dataset) -> tuple[Dataset, int]:
         if twin in columns:
             columns[name] = pc.if_else(swap, table[twin], table[name])
             columns[twin] = pc.if_else(swap, table[name], table[twin])
+    columns = {f"oracle_{name}" if name in REWARDS else name: column for name, column in columns.items()}
     return datasets.Dataset(type(table).from_pydict(columns)), int(swap.sum())
 
 

@@ -65,7 +65,8 @@ def dropped(before: Dataset, after: Dataset) -> list[str]:
 def _readable(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
     conversational = not isinstance(dataset[0]["prompt"], str)
     if conversational and tokenizer.chat_template is None:
-        raise UserError("--data", None, "holds conversations, and the tokenizer has no chat template: use an instruct model's")
+        remedy = "holds conversations, and the tokenizer has no chat template: use an instruct model's, or --chat-template plain"
+        raise UserError("--data", None, remedy)
     if not conversational and tokenizer.eos_token is None:
         raise UserError("--model", tokenizer.name_or_path, "its tokenizer has no EOS token to end a completion with")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from theory import __version__
 from theory.errors import UserError
+from theory.files import write_whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,9 +39,8 @@ def free(option: str, path: Path) -> None:
 def write_file(dataset: Dataset, path: Path, provenance: Mapping[str, Any], option: str = "--out") -> None:
     """Write a data set to a Parquet file; raises `UserError` if the path is taken or cannot be written."""
     free(option, path)
-    with _staged(path, option) as folder:
-        _parquet(dataset, folder / path.name, provenance)
-        os.replace(folder / path.name, path)
+    with _refused(path, option):
+        write_whole(path, lambda partial: _parquet(dataset, partial, provenance))
 
 
 def write_folder(
@@ -48,7 +48,7 @@ def write_folder(
 ) -> None:
     """Write ``path/PART/SPLIT.parquet`` for every part and split, and ``path/report.json``; raises `UserError`."""
     free(option, path)
-    with _staged(path, option) as folder:
+    with _refused(path, option), _staged(path) as folder:
         for part, splits in parts.items():
             (folder / part).mkdir()
             for split, dataset in splits.items():
@@ -78,14 +78,19 @@ def _parquet(dataset: Dataset, path: Path, provenance: Mapping[str, Any]) -> Non
 
 
 @contextmanager
-def _staged(path: Path, option: str) -> Iterator[Path]:
+def _staged(path: Path) -> Iterator[Path]:
     """A folder beside the output to write in; what is left of it is deleted."""
-    folder = None
+    folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
-        folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp"))
         yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _refused(path: Path, option: str) -> Iterator[None]:
+    """Say in one line that the disk refuses."""
+    try:
+        yield
     except OSError as error:
         raise UserError(option, path, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -31,15 +31,22 @@ logger = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 QUANTIZATIONS = ("4bit", "8bit")
 ADAPTER = "adapter_config.json"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, *, chat_template: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder or on the hub, with a pad token: its own, else EOS, with a note.
 
     Padding is masked everywhere, so which token pads changes no number.
 
+    Args:
+        name: folder or hub id.
+        chat_template: a jinja file, or the name of one of ours (``plain``), in place of its own.
+        trust_remote_code: run the repository's own code, where it brings some.
+
     Raises:
-        UserError: it cannot be read, needs code of its own, or has neither a pad nor an EOS token.
+        UserError: it cannot be read, needs code of its own, or has neither a pad nor an EOS token; or the
+            template cannot be found or used.
     """
     with one_line("--model", name):
         tokenizer = AutoTokenizer.from_pretrained(located(name), trust_remote_code=trust_remote_code)
@@ -48,7 +55,23 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
             raise UserError("--model", name, "its tokenizer has neither a pad nor an EOS token: add one and save it again")
         tokenizer.pad_token = tokenizer.eos_token
         logger.warning("%s: the tokenizer has no pad token; EOS (%s) pads instead", name, tokenizer.eos_token)
+    if chat_template is not None:
+        _use_template(tokenizer, chat_template)
     return tokenizer
+
+
+def _use_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Give a tokenizer a chat template, after a trial; raises `UserError`."""
+    from jinja2 import TemplateError
+
+    known = {path.stem: path for path in TEMPLATES.glob("*.jinja")}
+    try:
+        tokenizer.chat_template = known.get(name, Path(name)).read_text(encoding="utf-8")
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    except FileNotFoundError:
+        raise UserError("--chat-template", name, f"is no file; {nearest(name, known)}") from None
+    except (OSError, UnicodeDecodeError, TemplateError) as error:
+        raise UserError("--chat-template", name, "cannot be used: " + str(error).split("\n")[0]) from error
 
 
 def load_policy(

@@ -31,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
     "lora_r": 16,
     "lora_target_modules": None,
 }
-# ZeRO stages of TRL's accelerate configurations; FSDP's full sharding stores what stage 3 does.
-ACCELERATE = {"single_gpu": 0, "multi_gpu": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp1": 3, "fsdp2": 3}
+# ZeRO stages of TRL's accelerate configurations and ours; FSDP's full sharding stores what stage 3 does.
+ACCELERATE = {"multi_cpu": 0, "single_gpu": 0, "multi_gpu": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp1": 3, "fsdp2": 3}
 # No search for a larger batch goes beyond this one.
 LARGEST_BATCH = 4096
 
@@ -214,7 +214,9 @@ def _needs(run: Config) -> _Needs:
     fresh = float(terms.kl) != 0 and run.run.kl == "samples"
     offline = float(terms.kl) != 0 and not fresh
     scored = objective.reads("ref_logp") or offline or float(terms.forward_kl) != 0
-    reference = "in memory" if fresh else "precomputed" if scored else "none"
+    # The policy without its adapters is the reference.
+    held = "in memory" if not (run.model.get("use_peft") or run.run.quantization) else "adapters off"
+    reference = held if fresh else "precomputed" if scored else "none"
     return _Needs(2 if rejected else 1, int(fresh), reference, objective.reads("student_reward"))
 
 

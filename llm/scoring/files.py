@@ -9,11 +9,7 @@ The schema's metadata say what the scores depend on. Scores computed elsewhere j
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ import pyarrow.parquet as pq
 
 from llm.data.scores import LOGPS, REWARDS
 from theory.errors import UserError
+from theory.files import write_whole
 
 COLUMNS = {"reference": LOGPS, "reward": REWARDS}
 _METADATA = b"prefproof.scores"
@@ -109,20 +106,7 @@ def read(path: str | Path) -> Scores:
 def write(path: Path, table: pa.Table, provenance: Provenance) -> None:
     """A file of scores, whole or not at all; raises `UserError` if it cannot be written."""
     table = table.replace_schema_metadata({_METADATA: provenance.dumps().encode()})
-    write_whole(path, lambda partial: pq.write_table(table, partial))
-
-
-def write_whole(path: Path, writer: Callable[[str], Any]) -> None:
-    """Write under a temporary name, then rename; raises `UserError` if the disk refuses."""
-    partial = ""
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        os.close(handle)
-        writer(partial)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
+        write_whole(path, lambda partial: pq.write_table(table, partial))
     except OSError as error:
         raise UserError("--out", path, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)

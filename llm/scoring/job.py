@@ -20,6 +20,7 @@ class Job:
         batch_size: pairs at once; it changes no score beyond rounding.
         dtype: of the weights.
         trust_remote_code: run the models' own code, where they bring some.
+        chat_template: of conversations, in place of the tokenizers' own (`llm.models.load.load_tokenizer`).
 
     Raises:
         UserError: a value is out of range.
@@ -31,6 +32,7 @@ class Job:
     batch_size: int = 8
     dtype: str = "float32"
     trust_remote_code: bool = False
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMNS:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from llm.models.load import load_tokenizer
 from llm.scoring.digest import contents, data_digest, tokenizer_digest, weights_digest
@@ -49,7 +50,7 @@ def score(dataset: Dataset, job: Job, out: Path, advance: Advance = lambda done,
     ids, content = dataset["id"][:], contents(dataset)
     if len(set(ids)) < len(ids):
         raise UserError("--data", None, "has an id twice: scores are joined by id")
-    members = [Member(name, load_tokenizer(name, trust_remote_code=job.trust_remote_code), dataset, job) for name in job.models]
+    members = [Member(name, _tokenizer(name, job), dataset, job) for name in job.models]
     provenance = _provenance(job, members, data_digest(ids, content))
     if out.exists():
         refuse_other(out, read(out).provenance, provenance)
@@ -88,6 +89,10 @@ class Ranks:
 
         state = PartialState(cpu=device().type == "cpu")  # it does not look for itself
         return cls(state.process_index, state.num_processes, state.wait_for_everyone)
+
+
+def _tokenizer(name: str, job: Job) -> PreTrainedTokenizerBase:
+    return load_tokenizer(name, chat_template=job.chat_template, trust_remote_code=job.trust_remote_code)
 
 
 def _provenance(job: Job, members: list[Member], data: str) -> Provenance:

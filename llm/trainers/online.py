@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +22,14 @@ class FreshKL:
     """Samples one response to every prompt of a batch and scores it under both models.
 
     Attributes:
-        reference: π_ref, frozen, with TRL's fused head.
+        reference: π_ref, frozen, with TRL's fused head; None where the policy is π_ref with adapters,
+            which are then switched off to score: no second model is held.
         accelerator: of the trainer; set by `join`.
         eos, pad: token ids.
         new_tokens: longest response.
     """
 
-    reference: torch.nn.Module
+    reference: torch.nn.Module | None
     accelerator: Any
     eos: int
     pad: int
@@ -34,9 +37,11 @@ class FreshKL:
 
     def join(self, trainer: Any) -> None:
         """Give the reference TRL's fused head, and the trainer's devices and sharding."""
+        self.accelerator = trainer.accelerator
+        if self.reference is None:
+            return
         add_fused_lm_head(self.reference)  # type: ignore[arg-type]
         self.reference.requires_grad_(False).eval()
-        self.accelerator = trainer.accelerator
         if trainer.is_deepspeed_enabled:
             self.reference = prepare_deepspeed(self.reference, self.accelerator)
         elif trainer.is_fsdp_enabled:
@@ -46,10 +51,22 @@ class FreshKL:
 
     def __call__(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         batch = self._sampled(model, _prompts(inputs))
+        with torch.no_grad(), self._reference(model) as reference:
+            ref_logps = sequence_logps(reference, batch)[0]
         logps = sequence_logps(model, batch)[0]
-        with torch.no_grad():
-            ref_logps = sequence_logps(self.reference, batch)[0]
         return reverse_kl_of_samples(logps, ref_logps)
+
+    @contextmanager
+    def _reference(self, model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+        """π_ref: the model held for it, or the policy without its adapters, out of training mode."""
+        if self.reference is not None:
+            yield self.reference
+            return
+        training = model.training
+        with self.accelerator.unwrap_model(model).disable_adapter():
+            model.eval()
+            yield model
+        model.train(training)
 
     def _sampled(self, model: torch.nn.Module, prompts: list[Tensor]) -> dict[str, Tensor]:
         """Prompts with fresh responses as a right-padded batch, shape (B, length)."""

@@ -74,6 +74,10 @@ class PreferenceTrainer(DPOTrainer):
 
     Data come tokenised (`llm.data.tokens.tokenise`) and scored (columns of `llm score`): no reference
     and no oracle is held in memory, except a reference where fresh samples have to be scored.
+
+    An ensemble's least member (e-DPO's min over i of E_D) is chosen in every micro-batch of every process: that is the
+    batch's own least member only where a step is one micro-batch on one process. Elsewhere the loss is smaller than
+    the batch's, E[min] ≤ min E; larger micro-batches bring it nearer.
     """
 
     _tag_names = ("prefproof",)  # type: ignore[assignment]
@@ -98,6 +102,16 @@ class PreferenceTrainer(DPOTrainer):
         # Without the metrics of the logits that TRL computes for its own logs.
         policy: Any = self.model
         add_fused_lm_head(policy.get_base_model() if is_peft_model(policy) else policy, outputs=OUTPUTS)
+
+    @property
+    def least_over(self) -> str | None:
+        """Over which pairs an ensemble's least member is chosen, in words; None without an ensemble."""
+        if self.treatment.objective.ensemble == 1:
+            return None
+        pairs, parts = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps * self.args.world_size
+        if parts == 1:
+            return f"each batch of {pairs} pairs"
+        return f"each micro-batch of {pairs} pairs, {parts} a step; only one micro-batch a step is exact"
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         return dataset

@@ -60,12 +60,13 @@ def make_world(config: Config, cache: Path, say: Say = lambda text: None) -> Wor
 
 def run_world(config: Config, out: Path, say: Say = lambda text: None, world: World | None = None) -> dict[str, Any]:
     """Train on the known-target world; the run's record with the exact distances to the target before and after."""
-    treatment_of(config), folder.checkpoint(config.run.resume, out)  # refuse before anything is made
+    own = _own(config, out)
+    treatment_of(config), folder.checkpoint(own.run.resume, out)  # refuse before anything is made
     world = world or make_world(config, out.parent / "references", say)
     start = str(world.reference.path)
     before = _measured(start, world)
     dataset = _scored(config, world, out, say)
-    record = train(config, Material(start, dataset, None, DEFAULTS), out, say)
+    record = train(own, Material(start, dataset, None, DEFAULTS), out, say)
     after = _measured(str(out), world)
     values = treatment_of(config).schedule.at(1.0)
     options = Options(oracle="true")  # the population's floor: the reward fit is exact there
@@ -81,6 +82,17 @@ def run_world(config: Config, out: Path, say: Say = lambda text: None, world: Wo
         "comparisons": config.run.comparisons,
         "oracle": config.run.oracle if config.objective.reads("reward") else None,
     }
+
+
+def _own(config: Config, out: Path) -> Config:
+    """The run itself, without its teachers: it is new where the run to go on with was stopped while they were trained."""
+    if config.run.resume != "auto" or folder.contents(out) or not _teacher(out, 0).is_dir():
+        return config
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, resume=None))
+
+
+def _teacher(out: Path, member: int) -> Path:
+    return out.parent / f"{out.name}-teacher-{member}"
 
 
 def _measured(name: str, world: World) -> ExactReport:
@@ -100,17 +112,22 @@ def _scored(config: Config, world: World, out: Path, say: Say) -> Dataset:
     if config.run.oracle == "true":
         rewards = [world.language.gamma * world.language.log_probs("target")] * count
     else:
-        teachers = [_teach(config, out.parent / f"{out.name}-teacher-{k}", k, world, dataset, say) for k in range(count)]
+        teachers = [_teach(config, _teacher(out, k), k, world, dataset, say) for k in range(count)]
         rewards = [all_rewards(load_reward_model(teacher), tokenizer, world.language) for teacher in teachers]
     return lookup.scored(dataset, REWARD, rewards)
 
 
 def _teach(config: Config, out: Path, member: int, world: World, dataset: Dataset, say: Say) -> str:
-    """Train a reward model on the same comparisons, started from the same reference; its folder."""
-    if config.run.resume is not None and "steps" in folder.read(out):
+    """Train a reward model on the same comparisons, started from the same reference; its folder.
+
+    A run that goes on takes the teachers that are whole, and trains those again that were not.
+    """
+    going_on = config.run.resume is not None
+    if going_on and "steps" in folder.read(out):
         return str(out)
     say(f"reward model {member + 1}")
-    run = dataclasses.replace(config.run, scores=[], resume=None, anneal=False, logp="sum")
+    resume = "auto" if going_on and folder.contents(out) else None
+    run = dataclasses.replace(config.run, scores=[], resume=resume, anneal=False, logp="sum")
     training = {"seed": int(config.training.get("seed", 0)) + member, "max_steps": TEACHER_STEPS}
     teacher = Config(get(TEACHER), run, {}, training, config.model)
     train(teacher, Material(str(world.reference.path), dataset, None, DEFAULTS), out, say)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.errors import UserError
+from theory.files import write_whole
 from theory.instances.language import END, Language, Tokens
 
 if TYPE_CHECKING:
@@ -103,34 +102,26 @@ def write_preferences(language: Language, n: int, seed: int, path: str | Path) -
         UserError: as `preference_table`; another extension; or the file cannot be written.
     """
     path = Path(path)
-    writers: dict[str, Callable[[Any, str], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    writers: dict[str, Callable[[Any, Path], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if path.suffix not in writers:
         raise UserError("path", path, "must end in .jsonl or .parquet")
     table = preference_table(language, n, seed)
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        try:
-            writers[path.suffix](table, partial)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        write_whole(path, lambda partial: writers[path.suffix](table, partial))
     except OSError as error:
         raise UserError("path", path, f"cannot be written: {error.strerror or error}") from error
     return int(table.num_rows)
 
 
-def _write_jsonl(table: Any, path: str) -> None:
+def _write_jsonl(table: Any, path: Path) -> None:
     import json
 
-    with open(path, "w", encoding="utf-8") as stream:
+    with path.open("w", encoding="utf-8") as stream:
         for batch in table.to_batches(max_chunksize=BATCH):
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
-def _write_parquet(table: Any, path: str) -> None:
+def _write_parquet(table: Any, path: Path) -> None:
     from pyarrow import parquet
 
     parquet.write_table(table, path)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from llm import folder
 from llm.config import resolve
 from llm.data.load import load_preferences
 from llm.run import material_of, train
+from tests.llm.models import tiny
 from theory.errors import UserError
 
 SAMPLING = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -92,7 +94,7 @@ def test_a_record_says_what_was_done(go, tmp_path, start):
     assert record["versions"]["trl"].startswith("1.16")
     assert record["train"]["step"] == 3
     assert {"model.safetensors", "tokenizer.json", "run.json"} <= {path.name for path in out.iterdir()}
-    assert not list(out.rglob("*.partial"))
+    assert not list(out.rglob("*.tmp"))
     # At the start the policy is the reference.
     assert said[-3].startswith("step 1 of 3: loss 0.6931")
 
@@ -159,12 +161,104 @@ def test_going_on_from_a_checkpoint_that_is_named(go, tmp_path):
     assert other["train"]["loss"] == pytest.approx(before[4]["loss"], abs=1e-6)
 
 
-def test_a_checkpoint_that_was_cut_short_is_passed_over(tmp_path):
-    for step, whole in ((2, True), (10, True), (12, False)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if whole:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert folder.checkpoint("auto", tmp_path) == str(tmp_path / "checkpoint-10")
+@pytest.fixture(scope="session")
+def stopped(start, jsonl, tmp_path_factory):
+    """A run that stopped after its third step, with a checkpoint of each."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+
+    def stop(text):
+        if text.startswith("step 4"):
+            raise Stop
+
+    given = {"method": "dpo", "data": str(jsonl), "model_name_or_path": str(start), **SETTINGS, **CHECKPOINTS}
+    config = resolve(given)
+    with pytest.raises(Stop):
+        train(config, material_of(config), out, stop)
+    return out
+
+
+CHECKPOINTS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 9}
+
+
+@pytest.mark.parametrize(
+    "name", ["trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"]
+)
+def test_a_checkpoint_with_a_file_cut_short_is_passed_by(name, stopped, tmp_path):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    said = []
+    assert folder.checkpoint("auto", out, said.append) == str(out / "checkpoint-3")
+    assert said == []
+    file = out / "checkpoint-3" / name
+    file.write_bytes(file.read_bytes()[:-20])
+    assert folder.checkpoint("auto", out, said.append) == str(out / "checkpoint-2")
+    assert said == [f"checkpoint-3 is passed by: {name} is not whole"]
+    with pytest.raises(UserError, match=rf"--resume .*checkpoint-3: was cut short, {name} is not whole: give another, or auto"):
+        folder.checkpoint(str(out / "checkpoint-3"), out)
+    file.unlink()
+    (out / "checkpoint-2" / "trainer_state.json").unlink()
+    found = folder.checkpoint("auto", out, said.append)
+    assert found == str(out / ("checkpoint-1" if name == "trainer_state.json" else "checkpoint-3"))
+
+
+def test_weights_in_parts_are_all_there(stopped, tmp_path):
+    out = shutil.copytree(stopped, tmp_path / "run")
+    part = out / "checkpoint-3" / "model-00001-of-00001.safetensors"
+    (out / "checkpoint-3" / "model.safetensors").rename(part)
+    (out / "checkpoint-3" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": part.name}}))
+    assert folder.checkpoint("auto", out) == str(out / "checkpoint-3")
+    part.unlink()
+    said = []
+    assert folder.checkpoint("auto", out, said.append) == str(out / "checkpoint-2")
+    assert said == [f"checkpoint-3 is passed by: {part.name} is missing"]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(stopped, go, tmp_path):
+    out, said = shutil.copytree(stopped, tmp_path / "run"), []
+    weights = out / "checkpoint-3" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    go(out, resume="auto", say=said.append, **CHECKPOINTS)
+    go(tmp_path / "whole", **CHECKPOINTS)
+    assert said[0] == "checkpoint-3 is passed by: model.safetensors is not whole"
+    assert [curve(out)[s]["loss"] for s in (3, 4)] == pytest.approx(
+        [curve(tmp_path / "whole")[s]["loss"] for s in (3, 4)], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("at", ["tokens", "training"])
+def test_a_run_without_a_checkpoint_begins_again(at, go, tmp_path):
+    """It was stopped after it had scored, or while it trained; what is not its own is never touched."""
+
+    def stop(text):
+        if text == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        go(tmp_path / "run", say=stop)
+    score = tmp_path / "run" / "scores" / "train-reference.parquet"
+    before, said = (score.read_bytes(), score.stat().st_mtime_ns), []
+    with pytest.raises(UserError, match="holds another run: give another directory, or --resume auto"):
+        go(tmp_path / "run")
+    record = go(tmp_path / "run", resume="auto", say=said.append)
+    assert said[0] == "no whole checkpoint: from the beginning"
+    assert (record["steps"], (score.read_bytes(), score.stat().st_mtime_ns)) == (3, before)
+    for held in ("run", "other"):  # a run that has ended, and somebody else's files
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / "notes.txt").write_text("mine")
+        with pytest.raises(UserError, match="has no whole checkpoint: start anew in another directory"):
+            go(tmp_path / held, resume="auto")
+
+
+def test_the_least_reward_of_an_ensemble_is_said_to_be_a_micro_batchs(go, tmp_path, jsonl):
+    file = rewards_file(tmp_path / "r.parquet", jsonl, 3)
+    for name, parts, words in (
+        ("one", 1, "each batch of 4 pairs"),
+        ("two", 2, "each micro-batch of 4 pairs, 2 a step; only one micro-batch a step is exact"),
+    ):
+        said = []
+        record = go(tmp_path / name, "e-dpo", scores=file, say=said.append, gradient_accumulation_steps=parts, max_steps=1)
+        assert record["least_over"] == words
+        assert f"the least reward of the ensemble is chosen over {words}" in said
+    assert go(tmp_path / "dpo", max_steps=1)["least_over"] is None
 
 
 @pytest.mark.parametrize("method", ["dpo", "oracle"])
@@ -219,6 +313,43 @@ def test_a_world_goes_on_with_the_teacher_that_it_has(quick_world, tmp_path):
     record = experiment.run_world(resolve({**given, "resume": "auto"}), tmp_path / "run")
     assert record["steps"] == 4
     assert contents(tmp_path / "run-teacher-0") == teacher
+
+
+@pytest.mark.parametrize("left", ["two steps", "nothing but its record", "a temporary file"])
+def test_a_world_trains_a_teacher_again_that_was_stopped(left, quick_world, tmp_path):
+    from llm.world import experiment
+
+    given = {"method": "e-dpo", "tokens": 3, "length": 2, "prompts": 2, "comparisons": 60, "max_steps": 2}
+
+    def stop(text):
+        if teachers == 2 and text.startswith("step"):
+            raise Stop
+
+    def count(text):
+        nonlocal teachers
+        teachers += text.startswith("reward model")
+        stop(text)
+
+    teachers, said = 0, []
+    with pytest.raises(Stop):
+        experiment.run_world(resolve(given), tmp_path / "run", say=count)
+    if left != "two steps":
+        half = tmp_path / "run-teacher-1"
+        for file in half.iterdir():
+            if left == "a temporary file" or file.name != "run.json":
+                file.unlink()
+        if left == "a temporary file":
+            (half / ".abc.tmp").write_text("{")
+    first = contents(tmp_path / "run-teacher-0")
+    assert not (tmp_path / "run").exists()
+    record = experiment.run_world(resolve({**given, "resume": "auto"}), tmp_path / "run", say=said.append)
+    assert record["steps"] == 2
+    assert contents(tmp_path / "run-teacher-0") == first
+    again = [text for text in said if text.startswith(("reward model", "no whole"))]
+    begun = [] if left == "a temporary file" else ["no whole checkpoint: from the beginning"]
+    assert again == ["reward model 2", *begun, "reward model 3"]
+    whole = experiment.run_world(resolve(given), tmp_path / "whole")
+    assert record["train"]["loss"] == pytest.approx(whole["train"]["loss"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +418,23 @@ def test_rewards_among_the_datas_own_columns_are_checked(go, tmp_path, jsonl):
             go(tmp_path / name, "d-dpo", data=str(path))
 
 
+def test_conversations_for_a_tokenizer_without_a_template(go, tmp_path):
+    """As OPT on UltraFeedback: the reference reads them alike, and what is saved needs no option any more."""
+    tiny.model("opt").save_pretrained(tmp_path / "opt")
+    tiny.tokenizer(template=None).save_pretrained(tmp_path / "opt")
+    turns = {"prompt": ("user", "a b"), "chosen": ("assistant", "c d"), "rejected": ("assistant", "e")}
+    row = {side: [{"role": role, "content": text}] for side, (role, text) in turns.items()}
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps({**row, "id": str(i)}) + "\n" for i in range(4)))
+    given = {"data": str(tmp_path / "talks.jsonl"), "model_name_or_path": str(tmp_path / "opt"), "max_steps": 1}
+    with pytest.raises(UserError, match=r"the tokenizer has no chat template: .* --chat-template plain"):
+        go(tmp_path / "none", **given)
+    record = go(tmp_path / "run", chat_template="plain", **given)
+    assert record["train"]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert record["config"]["chat_template"] == "plain"
+    again = go(tmp_path / "again", **{**given, "model_name_or_path": str(tmp_path / "run")})
+    assert again["train"]["logps/chosen"] != record["train"]["logps/chosen"]
+
+
 def test_another_run_is_never_overwritten(go, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 1}
     go(tmp_path / "run", **settings)
@@ -331,7 +479,12 @@ def started(line, **options):
 
 def on_two(line, **options):
     """What two processes under torch's launcher print."""
-    process = started(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *line], **options)
+    return ended(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *line], **options)
+
+
+def ended(line, **options):
+    """What a process prints that ends well; one that does not end is killed with its children."""
+    process = started(line, **options)
     try:
         said = process.communicate(timeout=180)[0]
     finally:
@@ -375,6 +528,17 @@ def test_two_processes_are_one_with_the_same_global_batch(method, more, go, tmp_
     for step in one:
         for metric in ("loss", "grad_norm", "rewards/margins", "num_tokens", "entropy"):
             assert two[step][metric] == pytest.approx(one[step][metric], abs=1e-5), (step, metric)
+
+
+@pytest.mark.slow
+def test_the_processors_of_one_machine_by_name(go, tmp_path, jsonl, start):
+    """``--accelerate-config multi_cpu`` starts as many processes as asked for, and they are one with the same batch."""
+    changes = {"save_strategy": "steps", "save_steps": 3, "per_device_train_batch_size": 2, "accelerate_config": "multi_cpu"}
+    line = command(tmp_path / "two", jsonl, start, "dpo", "--num-processes=2", "--json", **changes)
+    assert json.loads(ended(line, stdout=subprocess.PIPE))["steps"] == 3
+    go(tmp_path / "one", save_strategy="steps", save_steps=3)
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert [two[s]["loss"] for s in two] == pytest.approx([one[s]["loss"] for s in one], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import typer
 from theory.cli.audit import MATRIX_TITLE
 from theory.cli.console import plain, print_json, print_table
 from theory.errors import UserError
+from theory.files import write_whole
 
 if TYPE_CHECKING:
     from theory.instances import Instance
@@ -128,6 +129,4 @@ def _keep(out: Path | None, record: dict[str, Any], instance: Instance, fitting:
     if out is None:
         return
     text = json.dumps({"setting": _setting(instance, fitting, seed), "record": record}, ensure_ascii=False, indent=1)
-    partial = out / f"{record['method']}.json.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out / f"{record['method']}.json")
+    write_whole(out / f"{record['method']}.json", lambda path: path.write_text(text, encoding="utf-8"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from theory.errors import UserError
+from theory.files import write_whole
 from theory.instances.tabular import Instance
 
 _OPTIONAL = ("data_policy", "context_weights", "features")
@@ -17,17 +16,13 @@ _OPTIONAL = ("data_policy", "context_weights", "features")
 
 def save_npz(path: str | Path, arrays: dict[str, object], argument: str = "--out") -> None:
     """Write arrays to ``path`` whole or not at all; raises `UserError` if it cannot be written."""
-    path = Path(path)
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as stream:  # given a name, numpy would add an ending of its own
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        write_whole(Path(path), write)
     except OSError as error:
         raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error
 

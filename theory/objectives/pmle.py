@@ -29,7 +29,8 @@ def pmle(
     """Preference maximum likelihood estimation (PMLE).
 
     Equation: −log σ(γ Δlogπ) + β KL(π‖π_ref)
-    Source: unified eq. 4–5; KL weight 1e-2 in unified Table 5 (as we read it: the symbols are lost)
+    Source: unified eq. 4–5; β = 0.01 is our default (Table 5 has ": 1e-5 : 1e-2", both symbols lost: as we read it, β and γ,
+        for with γ = 1e-5 the KL would cost more than the loss can gain)
     Limit: π* as β → 0; attains the Cramér–Rao constant
     """
     chosen = implicit_reward(pair.logp_chosen, pair.logp_chosen, gamma=gamma)

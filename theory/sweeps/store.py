@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from theory.errors import UserError
+from theory.files import write_whole
 
 MANIFEST = "sweep.json"
 PARTS = "parts"
@@ -40,7 +39,7 @@ class Store:
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
             if not (self.root / MANIFEST).exists():
-                self._write(self.root / MANIFEST, lambda path: Path(path).write_text(json.dumps(manifest, indent=2)))
+                write_whole(self.root / MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=2)))
             with tempfile.TemporaryFile(dir=self.parts):
                 pass
         except OSError as error:
@@ -77,19 +76,7 @@ class Store:
     def write(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Store a chunk's rows."""
         table = pa.Table.from_pylist(rows)
-        self._write(self.parts / name, lambda path: pq.write_table(table, path))
-
-    def _write(self, path: Path, write: Any) -> None:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        os.close(handle)
-        try:
-            write(partial)
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-            raise
+        write_whole(self.parts / name, lambda path: pq.write_table(table, path))
 
     def read(self, names: Iterable[str] | None = None) -> pa.Table:
         """All rows, or those of some parts.

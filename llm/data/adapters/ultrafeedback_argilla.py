@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from llm.data import fields
 from llm.data.adapter import Adapter
-from llm.data.conversation import messages, user_turn, without_prompt
+from llm.data.conversation import SIDES, rated_pair
 from llm.data.schema import PREFERENCES, Row
-
-SIDES = ("chosen", "rejected")
 
 
 def convert(row: Row) -> Row:
     """A rated pair as a preference; raises `Flaw`."""
-    prompt = user_turn(fields.text(row, "prompt"))
-    record: Row = {"prompt": prompt}
-    for side in SIDES:
-        record[side] = without_prompt(prompt, messages(fields.required(row, side), side), side)
-    for side in SIDES:
-        record[f"{side}_rating"] = fields.optional_number(row, f"{side}-rating")
-        record[f"{side}_model"] = fields.optional_text(row, f"{side}-model")
+    record = rated_pair(row, "{side}-rating")
+    record |= {f"{side}_model": fields.optional_text(row, f"{side}-model") for side in SIDES}
     return record | {"source": fields.optional_text(row, "source")}
 
 

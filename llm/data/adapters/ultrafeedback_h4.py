@@ -8,21 +8,13 @@ from __future__ import annotations
 
 from llm.data import fields
 from llm.data.adapter import Adapter
-from llm.data.conversation import messages, user_turn, without_prompt
+from llm.data.conversation import SIDES, rated_pair
 from llm.data.schema import PREFERENCES, Row
-
-SIDES = ("chosen", "rejected")
 
 
 def convert(row: Row) -> Row:
     """A scored pair as a preference; raises `Flaw`."""
-    prompt = user_turn(fields.text(row, "prompt"))
-    record: Row = {"prompt": prompt}
-    for side in SIDES:
-        record[side] = without_prompt(prompt, messages(fields.required(row, side), side), side)
-    for side in SIDES:
-        record[f"{side}_rating"] = fields.optional_number(row, f"score_{side}")
-    return record | {"prompt_id": fields.optional_text(row, "prompt_id")}
+    return rated_pair(row, "score_{side}") | {"prompt_id": fields.optional_text(row, "prompt_id")}
 
 
 ADAPTER = Adapter(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from llm import launch
 from llm.cli import main as program
 from llm.cli import train as command
 
@@ -112,6 +113,9 @@ def test_flags_without_a_value_are_true(run, flags, tmp_path, quiet):
         (["dpo", "-b", "0.1"], "-b: is no option; options begin with --"),
         (["dpo", "--beta"], "--beta True: must be a number"),
         (["dpo", "--accelerate-config", "zero7"], "--accelerate-config zero7: did you mean zero"),
+        (["dpo", "--num-processes", "2"], "--num-processes 2: needs --accelerate-config: multi_cpu, multi_gpu, zero2, …"),
+        (["dpo", "--num-processes", "0", "--accelerate-config", "multi_cpu"], "--num-processes 0: must be at least 1"),
+        (["dpo", "--chat-template", "plain"], "--chat-template plain: needs --data"),
         (["dpo", "--config", "/nowhere.yaml"], "--config /nowhere.yaml: there is no such file"),
         (["dpo", "--scores", "a.parquet"], "--scores a.parquet: needs --data: the known-target world has its own"),
         (["dpo", "--model-name-or-path", "a"], "--model-name-or-path a: needs --data"),
@@ -157,11 +161,48 @@ def test_accelerate_starts_the_same_command_once(where, launched, monkeypatch, t
     assert line[1:3] == ["-m", "accelerate.commands.launch"]
     assert line[line.index("--config_file") + 1].endswith("zero2.yaml")
     assert line[-len(words) - 2 :] == ["-m", "llm", *words]
-    assert environment[command.LAUNCHED] == "1"
+    assert environment[launch.LAUNCHED] == "1"
+
+
+def test_processors_are_started_by_torchs_launcher(launched, monkeypatch, tmp_path):
+    """Accelerate would start one process of them."""
+    (tmp_path / "four.yaml").write_text("distributed_type: MULTI_CPU\nnum_processes: 4\n")
+    for where, more, count in (("multi_cpu", [], "2"), ("four.yaml", [], "4"), ("four.yaml", ["--num-processes", "3"], "3")):
+        words = ["train", "dpo", "--accelerate-config", where, *more]
+        monkeypatch.setattr(sys, "argv", ["llm", *words])
+        assert program.run(words) == 7
+        line, environment = launched.pop()
+        assert line[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count, "-m", "llm", *words]
+        assert environment["ACCELERATE_USE_CPU"] == "true"
+        assert environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_number_of_processes_overrides_a_configurations_own(launched, monkeypatch):
+    words = ["train", "dpo", "--accelerate-config", "multi_gpu", "--num-processes", "3"]
+    monkeypatch.setattr(sys, "argv", ["llm", *words])
+    assert program.run(words) == 7
+    ((line, _),) = launched
+    assert line[1:3] == ["-m", "accelerate.commands.launch"]
+    assert line[line.index("--num_processes") + 1] == "3"
+    assert line.index("--num_processes") < line.index("llm")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("distributed_type: MULTI_CPU\n", "names no num_processes: give --num-processes"),
+        ("distributed_type: MULTI_CPU\nnum_machines: 2\n", "accelerate launch --mpirun_hostfile FILE -m llm train …"),
+        ("- 1\n", "must be a flat mapping"),
+    ],
+)
+def test_a_configuration_that_cannot_be_started(text, words, run, launched, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    assert words in run("train", "dpo", "--accelerate-config", "own.yaml").error
+    assert launched == []
 
 
 def test_a_process_that_was_launched_trains(launched, monkeypatch, tmp_path):
-    monkeypatch.setenv(command.LAUNCHED, "1")
+    monkeypatch.setenv(launch.LAUNCHED, "1")
     monkeypatch.setattr(command, "_run", lambda *args, **more: {"method": "dpo"})
     assert program.run(["train", "dpo", "--accelerate-config", "zero2", "--json"]) == 0
     assert launched == []

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from llm.data.load import load_preferences
 from llm.data.splits import TABLE_5
@@ -122,7 +124,25 @@ def test_length_bias_of_relabelled_data(llm, tmp_path):
     originals = {row["id"]: row for row in rows}
     for row in load_preferences(out):
         swapped = row["chosen"] == originals[row["id"]]["rejected"]
-        assert (row["reward_chosen"], row["reward_rejected"]) == ((1.0, 0.0) if swapped else (0.0, 0.0))
+        assert (row["oracle_reward_chosen"], row["oracle_reward_rejected"]) == ((1.0, 0.0) if swapped else (0.0, 0.0))
+
+
+def test_an_oracles_scores_become_labels_by_id(llm, tmp_path):
+    """A file of ``llm score``, in another order than the data, is joined and decides which response is preferred."""
+    rows = preferences(60).to_list()
+    data = write_jsonl(tmp_path / "prefs.jsonl", rows)
+    swap = {row["id"]: i % 3 == 0 for i, row in enumerate(rows)}
+    scored = [{"id": i, "reward_chosen": 0.0, "reward_rejected": 1.0 if swap[i] else -1.0} for i in reversed(swap)]
+    scores, out = tmp_path / "oracle.parquet", tmp_path / "labelled.parquet"
+    parquet.write_table(pa.Table.from_pylist(scored), scores)
+    record = llm("data", "convert", "--data", data, "--scores", scores, "--relabel", "--out", out, "--json").json
+    assert (record["relabelled"], record["scores"], record["without_scores"]) == (20, [str(scores)], 0)
+    for before, after in zip(rows, load_preferences(out), strict=True):
+        sides = ("rejected", "chosen") if swap[before["id"]] else ("chosen", "rejected")
+        assert (after["id"], after["chosen"], after["rejected"]) == (before["id"], *(before[side] for side in sides))
+    joined = tmp_path / "joined.parquet"
+    llm("data", "convert", "--data", data, "--scores", scores, "--out", joined)
+    assert load_preferences(joined)["reward_rejected"][:] == [1.0 if found else -1.0 for found in swap.values()]
 
 
 BAD = {
@@ -136,10 +156,18 @@ BAD = {
     "negative seed": (("splits", "--data", COMPARISONS, "--out", "OUT", "--seed", "-1"), "--seed -1"),
     "no confidence": (("splits", "--data", FIXTURES / "ultrafeedback_h4", "--out", "OUT"), "has no column confidence"),
     "too many": (("length-bias", "--data", COMPARISONS, "--out", "OUT"), "--size 30000: needs 9,000 rows"),
+    "scores of prompts": (
+        ("convert", "--data", COMPARISONS, "--as", "prompts", "--out", "OUT", "--scores", "s.parquet"),
+        "--scores: is for preferences",
+    ),
+    "no scores": (
+        ("show", "--data", COMPARISONS, "--scores", "absent.parquet"),
+        "--scores absent.parquet: there is no such file",
+    ),
     "no rewards": (("length-bias", "--data", COMPARISONS, "--out", "OUT", "--relabel"), "--relabel: needs reward_chosen"),
     "prompts have no pairs": (
         ("show", "--data", FIXTURES / "cnn_dailymail", "--max-tokens", "9"),
-        "--max-tokens 9: is for preferences",
+        "--max-tokens: is for preferences",
     ),
     "no data": (("show",), "Missing option '--data'"),
 }

@@ -88,20 +88,21 @@ def test_relabelling_prefers_the_larger_reward(ensemble):
     ]
     found, changed = relabel(datasets.Dataset.from_list(rows))
     assert changed == 1
-    assert found.to_list()[::2] == rows[::2]
+    as_labels = [{f"oracle_{k}" if k.startswith("reward") else k: v for k, v in row.items()} for row in rows]
+    assert found.to_list()[::2] == as_labels[::2]
     assert found[1] == {
         "id": "1",
         "chosen": "l1",
         "rejected": "w1",
-        "reward_chosen": score(1),
-        "reward_rejected": score(0),
+        "oracle_reward_chosen": score(1),
+        "oracle_reward_rejected": score(0),
         "ref_chosen_logps": -2.0,
         "ref_rejected_logps": -1.0,
         "chosen_model": "b",
         "rejected_model": "a",
         "note": "n",
     }
-    assert found.column_names == list(rows[0])
+    assert found.column_names == list(as_labels[0])
 
 
 def test_relabelling_needs_rewards(data):

@@ -99,5 +99,7 @@ def test_refusals():
     assert "every prompt is longer" in refusal(wordy, tiny.tokenizer(), 6)
     assert "at least 2" in refusal(texts(), tiny.tokenizer(), 1)
     assert "no rows" in refusal(texts().select([]), tiny.tokenizer(), 8)
-    assert "no chat template" in refusal(conversations(), tiny.tokenizer(template=None), 8)
+    assert "no chat template: use an instruct model's, or --chat-template plain" in refusal(
+        conversations(), tiny.tokenizer(template=None), 8
+    )
     assert "no EOS token" in refusal(texts(), tiny.tokenizer(eos=None), 8)

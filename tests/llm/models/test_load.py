@@ -53,6 +53,34 @@ def test_tokenizer_with_neither_pad_nor_eos(tmp_path):
     assert "neither a pad nor an EOS token" in refusal(lambda: load_tokenizer(str(tmp_path)))
 
 
+@pytest.mark.parametrize(("bos", "first"), [(None, ""), ("<s>", "<s>")])
+def test_the_plain_template(bos, first, tmp_path):
+    """A prompt is the beginning of what it begins, and no space hangs at its end: tokens do not merge across it."""
+    tiny.tokenizer(template=None).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), chat_template="plain")
+    tokenizer.bos_token = bos
+    turns = [{"role": role, "content": text} for role, text in (("system", "s"), ("user", "a b"), ("assistant", "c"))]
+    whole = f"{first}System: s\n\nUser: a b\n\nAssistant: c</s>"
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == whole
+    assert tokenizer.apply_chat_template(turns[:2], tokenize=False, add_generation_prompt=True) == whole.removesuffix(" c</s>")
+
+
+def test_a_template_of_the_users_own(folder, tmp_path):
+    file = tmp_path / "own.jinja"
+    file.write_text("{% for m in messages %}<{{ m['content'] }}>{% endfor %}")
+    tokenizer = load_tokenizer(str(folder), chat_template=str(file))
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False) == "<a>"
+    assert load_tokenizer(str(folder)).chat_template == tiny.TEMPLATE
+    file.write_text("{% for m in messages %}")
+    for name, words in (
+        (str(file), "cannot be used: "),
+        ("plian", "is no file; did you mean plain?"),
+        (str(tmp_path), "cannot be used: "),
+    ):
+        said = refusal(lambda name=name: load_tokenizer(str(folder), chat_template=name))
+        assert said.startswith(f"--chat-template {name}: {words}"), said
+
+
 @pytest.mark.parametrize(("reading", "reward_head"), [(load_policy, False), (load_policy, True), (load_reward_model, None)])
 def test_remote_code_runs_only_if_asked_for(reading, reward_head, tmp_path, monkeypatch):
     options = {} if reward_head is None else {"reward_head": reward_head}

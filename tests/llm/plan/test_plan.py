@@ -9,6 +9,7 @@ import pytest
 
 from llm.cli.main import run as llm
 from llm.config import resolve
+from llm.launch import OURS
 from llm.plan import ACCELERATE, DEFAULTS, Machine, compute, plan, stage_of
 from llm.plan.memory import GIB
 from theory.errors import UserError
@@ -29,12 +30,13 @@ def test_defaults_are_trls():
     assert theirs["bf16"] is None  # which TRL makes true unless fp16 is set
 
 
-def test_stages_are_those_of_trls_files():
+def test_stages_are_those_of_the_files():
     from pathlib import Path
 
     import trl
 
     files = {path.stem: path for path in (Path(trl.__file__).parent / "accelerate_configs").glob("*.yaml")}
+    files |= {path.stem: path for path in OURS.glob("*.yaml")}
     assert {name: stage_of(str(path)) for name, path in files.items()} == ACCELERATE
 
 
@@ -49,6 +51,7 @@ def test_stages_are_those_of_trls_files():
         ("pmle", {"beta": 0.0}, 2, "none"),
         ("pmle", {"beta": 0.1, "kl": "offline"}, 2, "precomputed"),
         ("pmle", {"beta": 0.1}, 3, "in memory"),
+        ("pmle", {"beta": 0.1, "use_peft": True}, 3, "adapters off"),
     ],
 )
 def test_what_an_objective_needs(method, given, sequences, reference):
@@ -57,7 +60,7 @@ def test_what_an_objective_needs(method, given, sequences, reference):
     assert found.reference == reference
     assert (found.memories[0].reference > 0) == (reference == "in memory")
     assert (found.work.reference > 0) == (reference != "none")
-    assert (found.work.sampling > 0) == (reference == "in memory")
+    assert (found.work.sampling > 0) == (reference in ("in memory", "adapters off"))
 
 
 def test_a_reward_head_is_one_row():
@@ -166,7 +169,7 @@ def test_for_people(command):
     assert "40 GiB" in out
     assert "2 *" in out
     assert "335,544,320 parameters" in out
-    assert "in memory, to score fresh samples" in out
+    assert "the policy with its adapters off, to score fresh samples" in out
 
 
 @pytest.mark.parametrize(

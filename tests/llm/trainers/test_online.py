@@ -105,6 +105,52 @@ def test_the_policy_keeps_its_mode_and_the_reference_learns_nothing():
     assert any(parameter.grad is not None for parameter in policy.parameters())
 
 
+def adapted():
+    """A policy with adapters that change it, and dropout."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, lora_dropout=0.3, target_modules="all-linear")
+    reference = small.model(1)
+    torch.manual_seed(5)
+    policy = get_peft_model(reference, config)
+    for name, parameter in policy.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_()
+    add_fused_lm_head(policy.get_base_model())
+    return policy.train()
+
+
+def test_adapters_switched_off_are_a_second_model():
+    """The same KL and gradient, whether π_ref is held or is the policy without its adapters."""
+    found = []
+    for online in (fresh(small.model(1)), fresh(None)):
+        policy, (inputs, _) = adapted(), prompts_of(20)
+        torch.manual_seed(3)
+        value = online(policy, inputs)
+        value.backward()
+        assert policy.training
+        found.append((value.item(), {n: p.grad for n, p in policy.named_parameters() if p.requires_grad}))
+    (one, own), (two, others) = found
+    assert one == pytest.approx(two, abs=1e-6)
+    assert abs(one) > 0.01
+    assert list(own) == list(others)
+    assert len(own) == sum("lora_" in name for name, _ in policy.named_parameters())
+    for name, gradient in own.items():
+        torch.testing.assert_close(others[name], gradient, atol=1e-6, rtol=1e-5)
+    assert any(gradient.abs().max() > 0 for gradient in own.values())
+
+
+def test_a_reference_without_its_adapters_has_no_noise_and_no_gradient():
+    policy, online = adapted(), fresh(None)
+    inputs, _ = prompts_of(3)
+    batch = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+    plain = small.model(1)(**batch).logits
+    with online._reference(policy) as reference:
+        torch.testing.assert_close(reference(**batch).logits, plain)
+    assert policy.training
+    assert (policy(**batch).logits - plain).abs().max() > 0.1
+
+
 @pytest.mark.parametrize(("name", "values"), [("pmle", {"beta": 100.0}), ("hypo", {"kl": 100.0})])
 def test_a_large_weight_brings_the_policy_to_the_reference(name, values, tmp_path, reference):
     dataset, policy = small.data(60, reference=reference), small.model(0)
