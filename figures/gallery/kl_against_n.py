@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
 from figures.sweeps import TIED, method_of, sweep
+from figures.words import listed, power
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # A floor below this (nats) is 0 to the precision of the solvers.
 ZERO = 1e-9
+# Curves whose ends differ by less than this share are drawn as one, in dashes (points) of alternating colours.
+SAME = 0.02
+DASH = 3.0
 
 
 @dataclass(frozen=True)
@@ -46,44 +50,72 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
 
     (panel,) = axes
     finite = data[np.isfinite(data["n"])]
+    means = finite.groupby(["method", "n"], sort=False)["forward_kl"].mean()
     labels = []
-    for rank, (method, rows) in enumerate(finite.groupby("method", sort=False)):
-        at = rows.groupby("n")["forward_kl"]
-        given = {"linestyle": "-" if method == method_of(str(method)) else "--"}
-        look = style.method(method_of(str(method)), linewidth=max(0.7, 2.2 - 0.25 * rank), **given)
-        panel.plot(at.mean().index, at.mean(), label=method, **look)
-        style.band(panel, at.mean().index, at.quantile(0.1), at.quantile(0.9), look["color"])
-        labels.append((at.mean().index[-1], at.mean().iloc[-1], str(method), look["color"]))
+    for method, rows in finite.groupby("method", sort=False):
+        at, colour = rows.groupby("n")["forward_kl"], style.colour(method_of(str(method)))
+        style.band(panel, at.mean().index, at.quantile(0.1), at.quantile(0.9), colour)
+        panel.plot(at.mean().index, at.mean(), label=method, **_look(str(method), _beside(means, str(method))))
+        labels.append((at.mean().index[-1], at.mean().iloc[-1], str(method), colour))
     for method, rows in data[np.isinf(data["n"])].groupby("method", sort=False):
         if rows["forward_kl"].iloc[0] > ZERO:
             style.floor(panel, rows["forward_kl"].iloc[0], style.colour(method_of(str(method))))
     n = np.sort(finite["n"].unique())
     style.limit(panel, n, data["limit"].iloc[0] / n, "Cramér–Rao limit")
+    panel.lines[-1].set(zorder=4, linewidth=0.7)
     panel.set(xscale="log", yscale="log", xlabel="comparisons n", ylabel="forward KL to the target (nats)")
-    style.note(panel, "dashed black: Cramér–Rao limit $c/n$\ndotted: floor at $n = ∞$\nbands: 10th–90th percentile")
+    words = "thin black dashes: Cramér–Rao limit $c/n$\ndotted: floor at $n = ∞$\nband: 10th–90th percentile of data sets"
+    panel.set_xlim(n[0] / 2, 1.5 * n[-1])  # the dotted lines end where the labels begin
+    style.note(panel, words + "\nalternating colours: curves that coincide")
     style.label_ends(panel, labels)
+
+
+def _beside(means: pd.Series, method: str) -> list[str]:
+    """The methods whose curves end where this one's does, itself among them."""
+    ends = means.xs(means.index.get_level_values("n").max(), level="n")
+    return [str(m) for m in ends.index[abs(ends / ends[method] - 1) < SAME]]
+
+
+def _look(method: str, beside: list[str]) -> dict[str, Any]:
+    """Line properties; curves that coincide take turns, a dash and a marker each."""
+    from figures import style
+
+    rank, many = beside.index(method), len(beside)
+    dashed = {"linestyle": "-"} if many == 1 else {"linestyle": (rank * DASH, (DASH, (many - 1) * DASH)), "dash_capstyle": "butt"}
+    tied = {"markerfacecolor": "white"} if method != method_of(method) else {}
+    return style.method(method_of(method), linewidth=1.6, markevery=(rank, many), **dashed, **tied)
 
 
 def caption(data: pd.DataFrame) -> str:
     """Who reaches the target, and who stops where."""
     import numpy as np
 
-    floors = data[np.isinf(data["n"])].set_index("method")["forward_kl"]
+    floors = data[np.isinf(data["n"])].groupby("method", sort=False)["forward_kl"].first()
+    reach = [str(m) for m in floors.index if floors[m] <= ZERO]
+    stop = [f"{m} at {floors[m]:.2g}" for m in floors.index if floors[m] > ZERO]
+    others = f"{'The others' if reach else 'They'} stop, however many comparisons they see: {listed(stop)} nats"
+    second = others if stop else "None of them has a floor"
+    return f"{_reaching(data, reach)}. {second}, each at the best value of what it tunes."
+
+
+def _reaching(data: pd.DataFrame, reach: list[str]) -> str:
+    """Who reaches the target and with which share of the Cramér–Rao information, one number where the shares agree."""
+    if not reach:
+        return "None of these methods reaches the target"
+    import numpy as np
+
+    from theory.statistics.rates import mean
+
     largest = data.loc[np.isfinite(data["n"]), "n"].max()
-    end = data[data["n"] == largest].groupby("method")["forward_kl"].mean()
-    reach = [m for m in floors.index if floors[m] <= ZERO]
-    stop = [m for m in floors.index if floors[m] > ZERO]
-    share = [data["limit"].iloc[0] / (largest * end[m]) for m in reach]
-    return (
-        f"{_and(reach)} reach the target at {min(share):.0%} to {max(share):.0%} of the Cramér–Rao limit "
-        f"(n = {largest:.0e}). However many comparisons they see, "
-        + ", ".join(f"{m} stops at {floors[m]:.2g}" for m in stop[:-1])
-        + f" and {stop[-1]} at {floors[stop[-1]]:.2g} nats, each at the best value of what it tunes."
-    )
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    end = data[data["n"] == largest].groupby("method")["forward_kl"]
+    # The mean error, not the mean of its inverse, is what the limit bounds.
+    errors = [mean(largest * end.get_group(m).to_numpy() / data["limit"].iloc[0]) for m in reach]
+    values = [1 / error.value for error in errors]
+    half = max((1 / error.low - 1 / error.high) / 2 for error in errors)
+    agree = max(values) - min(values) < 0.005
+    words = f"{np.mean(values):.0%} ± {half:.0%}" if agree else f"{min(values):.0%} to {max(values):.0%} (± {half:.0%})"
+    verb = "reaches" if len(reach) == 1 else "reach"
+    return f"{listed(reach)} {verb} the target at {words} of the Cramér–Rao limit (n = {power(largest)})"
 
 
 FIGURE = Figure(
@@ -91,7 +123,8 @@ FIGURE = Figure(
     title="forward KL to the target against n: who converges, who stops, and the statistical limit",
     source="unified Fig. 1",
     config=Config(),
-    fast=Config(decades=(2, 10, 2), seeds=16),
+    # Preference distillation, slow to tune, has the curve of PMLE.
+    fast=Config(methods=("rlhf", "dpo", "drdo", TIED, "rkl", "pmle"), decades=(2, 10, 2), seeds=8),
     data=data,
     draw=draw,
     caption=caption,
