@@ -11,7 +11,7 @@ from theory.cli import program
 
 # Each command is a module of this package, imported without torch, transformers or TRL.
 app = program.program("llm", "Train language models with the objectives of `theory`, and measure them.")
-COMMANDS = ("train", "consistency", "score", "data", "recipes", "plan")
+COMMANDS = ("train", "consistency", "curves", "score", "data", "recipes", "plan")
 
 # What the extra of that name brings.
 EXTRA = {"accelerate", "datasets", "peft", "rapidfuzz", "safetensors", "tokenizers", "transformers", "trl", "yaml"}

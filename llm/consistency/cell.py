@@ -6,9 +6,11 @@ import dataclasses
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig
 
 from llm.consistency import table
@@ -28,10 +30,29 @@ VERSIONS = ("prefproof", "torch", "transformers", "trl")
 Row = dict[str, Any]
 
 
-def train(cell: Cell, reference: str) -> Row:
-    """Train a transformer from the reference in a folder, fit the table, measure both; the run's row."""
-    started = time.monotonic()
-    study, language, objective = cell.study, cell.study.language, cell.method.objective
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to start.
+
+    Attributes:
+        comparisons: its data.
+        fitted: the table on them.
+        tokenizer, model: where training starts, and what it changes.
+        start: log π of the model as it is now, shape (X, V), nats.
+        trainer: trains it.
+    """
+
+    comparisons: Comparisons
+    fitted: table.TableFit
+    tokenizer: PreTrainedTokenizerBase
+    model: Any
+    start: Array
+    trainer: WorldTrainer
+
+
+def prepare(cell: Cell, reference: str, out: str, trainer: type[WorldTrainer] = WorldTrainer) -> Prepared:
+    """The data, the table and the trainer of a cell that starts from the reference in a folder."""
+    language, objective = cell.study.language, cell.method.objective
     comparisons = Comparisons.draw(language, cell.n, cell.seed)
     fitted = table.fit(language, cell.fixed, comparisons.counts, cell.seed)
     tokenizer = load_tokenizer(reference)
@@ -41,27 +62,33 @@ def train(cell: Cell, reference: str) -> Row:
     pairs = Pairs(comparisons, sequences, _scores(start, fitted.rewards))
     kl = ExactKL(sequences, start, comparisons.shares)
     treatment = dataclasses.replace(treatment_of(cell), online_kl=kl)
+    made = trainer(pairs, treatment, model, arguments(cell, out), tokenizer)
+    return Prepared(comparisons, fitted, tokenizer, model, start, made)
+
+
+def train(cell: Cell, reference: str) -> Row:
+    """Train a transformer from the reference in a folder, fit the table, measure both; the run's row."""
+    started = time.monotonic()
+    language = cell.study.language
     with tempfile.TemporaryDirectory() as out:
-        trainer = WorldTrainer(pairs, treatment, model, arguments(cell, out), tokenizer)
-        trainer.train()
-    loss, gradient = trainer.whole()
-    after = report(language, all_logps(model, tokenizer, language))
+        run = prepare(cell, reference, out)
+        run.trainer.train()
+    loss, gradient = run.trainer.whole()
+    after = report(language, all_logps(run.model, run.tokenizer, language))
     measured = {name: getattr(after, name) for name in ("forward_kl", "reverse_kl", "total_variation", "off_language_mass")}
     return {
-        **_of(cell),
-        "comparisons": len(comparisons),
+        **described(cell),
+        "comparisons": len(run.comparisons),
         **measured,
-        "forward_kl_before": report(language, start).forward_kl,
-        "table_forward_kl": fitted.forward_kl,
-        "table_finite": fitted.finite,
+        "forward_kl_before": report(language, run.start).forward_kl,
+        "table_forward_kl": run.fitted.forward_kl,
+        "table_finite": run.fitted.finite,
         "floor": cell.limit.floor,
         "loss": loss,
         "gradient_norm": gradient,
-        "steps": trainer.state.global_step,
+        "steps": run.trainer.state.global_step,
         "seconds": time.monotonic() - started,
-        "training": json.dumps(study.arguments(cell.method), default=str),
-        "fitting": json.dumps(dataclasses.asdict(study.fitting)),
-        "versions": json.dumps({name: version(name) for name in VERSIONS}),
+        **made_by(cell),
     }
 
 
@@ -94,7 +121,7 @@ def _scores(reference: Array, rewards: Array | None) -> dict[str, Array]:
     return found
 
 
-def _of(cell: Cell) -> Row:
+def described(cell: Cell) -> Row:
     """What the run was: its configuration in JSON's types."""
     language, method = cell.study.language, cell.method
     shown = configuration(cell.fixed.settings(language, cell.seed))
@@ -111,4 +138,13 @@ def _of(cell: Cell) -> Row:
         "world": language.name,
         "language": language.fingerprint,
         **{name: getattr(language, name) for name in ("tokens", "length", "prompts", "order", "gamma")},
+    }
+
+
+def made_by(cell: Cell) -> Row:
+    """How the run was trained, and by which versions, as JSON."""
+    return {
+        "training": json.dumps(cell.study.arguments(cell.method), default=str),
+        "fitting": json.dumps(dataclasses.asdict(cell.study.fitting)),
+        "versions": json.dumps({name: version(name) for name in VERSIONS}),
     }

@@ -53,7 +53,8 @@ def _refuse(given: Mapping[str, Any], resolved: config.Config) -> None:
     """Refuse keys of ``llm train`` that mean nothing to a study."""
     for key in given:
         if key in resolved.model or key.startswith(UNFIT) or (key in config.run_keys() and key not in _names(resolved.objective)):
-            raise UserError("--" + key.replace("_", "-"), given[key], "has no meaning for llm consistency; llm train takes it")
+            remedy = "has no meaning for llm consistency and llm curves; llm train takes it"
+            raise UserError("--" + key.replace("_", "-"), given[key], remedy)
 
 
 def _rules(text: str, names: list[str]) -> tuple[str, dict[str, str]]:

@@ -26,6 +26,7 @@ from llm.consistency.table import Method
 from llm.world.reference import fit_reference
 from theory import __version__
 from theory.errors import UserError
+from theory.files import write_whole
 from theory.sweeps.store import Store
 
 RESULTS = "results.parquet"
@@ -75,10 +76,32 @@ def check(study: Study) -> None:
         arguments(first, os.devnull)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is made of each cell.
+
+    Attributes:
+        rows: computes a cell's rows, given the folder of the reference where it starts.
+        name: of the part that holds them.
+        results: the file of all rows.
+    """
+
+    rows: Callable[[Cell, str], list[Row]]
+    name: Callable[[Cell], str]
+    results: str
+
+
 def run_study(
-    study: Study, out: Path, *, jobs: int, say: Say, expect: Callable[[int], None], report: Callable[[int], None]
+    study: Study,
+    out: Path,
+    *,
+    jobs: int,
+    say: Say,
+    expect: Callable[[int], None],
+    report: Callable[[int], None],
+    job: Job | None = None,
 ) -> Done:
-    """Compute what is missing in a directory, storing every cell as it arrives; ``results.parquet`` has them all.
+    """Compute what is missing in a directory, storing every cell as it arrives; the job's ``results`` has them all.
 
     Args:
         study: one that `check` passed.
@@ -87,10 +110,12 @@ def run_study(
         say: told what is being done.
         expect: called once with the number of cells to train.
         report: called with the number of cells that have just been stored.
+        job: what is made of each cell; one row of `llm.consistency.cell.train` if None.
 
     Raises:
         UserError: the directory cannot be written or belongs to another study.
     """
+    job = job or Job(_row, lambda cell: cell.name, RESULTS)
     store = Store(out)
     store.open(_manifest(study))
     with _writable(out), _quiet():
@@ -98,25 +123,24 @@ def run_study(
         reference = fit_reference(study.language, out / REFERENCES, study.fitting)
         limits = [_limit(study, method, store, say) for method in study.methods]
         every = list(cells(study, limits))
-        missing = [cell for cell in every if not store.has(cell.name)]
-        broken = sum(store.exists(cell.name) for cell in missing)
+        missing = [cell for cell in every if not store.has(job.name(cell))]
+        broken = sum(store.exists(job.name(cell)) for cell in missing)
         expect(len(missing))
         with joblib.parallel_config(backend="loky"):
             parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="n_jobs")
             # Looked up again when its turn comes: another process may have been there.
-            work = (joblib.delayed(_work)(cell, str(reference.path)) for cell in missing if not store.has(cell.name))
-            for name, row in parallel(work):
-                if isinstance(row, tuple):  # an error of several arguments does not survive the way between processes
-                    raise UserError(*row)
-                store.write(name, [row])
+            left = (cell for cell in missing if not store.has(job.name(cell)))
+            work = (joblib.delayed(_work)(job.rows, cell, job.name(cell), str(reference.path)) for cell in left)
+            for name, rows in parallel(work):
+                if isinstance(rows, tuple):  # an error of several arguments does not survive the way between processes
+                    raise UserError(*rows)
+                store.write(name, rows)
                 report(1)
     names = [method.objective.name for method in study.methods]
-    rows = store.read([cell.name for cell in every]).to_pylist()
+    rows = store.read([job.name(cell) for cell in every]).to_pylist()
     rows.sort(key=lambda row: (names.index(row["method"]), row["n"], row["seed"]))
     with _writable(out):
-        partial = out / f".{RESULTS}.tmp"
-        pq.write_table(pa.Table.from_pylist(rows), partial)
-        partial.replace(out / RESULTS)
+        write_whole(out / job.results, lambda path: pq.write_table(pa.Table.from_pylist(rows), path))
     return Done(rows, len(every) - len(missing), len(every), broken)
 
 
@@ -131,14 +155,18 @@ def _limit(study: Study, method: Method, store: Store, say: Say) -> Limit:
     return Limit(json.loads(row["hyperparameters"]), row["floor"])
 
 
-def _work(cell: Cell, reference: str) -> tuple[str, Any]:
-    """A cell's name and row, or the user's mistake that there is none."""
+def _row(cell: Cell, reference: str) -> list[Row]:
+    return [train(cell, reference)]
+
+
+def _work(rows: Callable[[Cell, str], list[Row]], cell: Cell, name: str, reference: str) -> tuple[str, Any]:
+    """The name and rows of a cell, or the user's mistake that there are none."""
     torch.set_num_threads(1)
     with _quiet():
         try:
-            return cell.name, train(cell, reference)
+            return name, rows(cell, reference)
         except UserError as error:
-            return cell.name, (error.argument, error.value, error.remedy)
+            return name, (error.argument, error.value, error.remedy)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Method:
         """How the table is fitted; ``seed`` is that of an ensemble's bootstraps."""
         objective = self.objective
         if self.logp == "mean" or objective.reads("length"):
-            objective = exact._of_length(objective, language.length + 1, self.logp == "mean")
+            objective = exact.of_length(objective, language.length + 1, self.logp == "mean")
         rule = "best" if self.rule == "best" else "fixed"
         return Settings(objective, self._values(), rule, Options(oracle=self.oracle, seed=seed))
 

@@ -212,12 +212,12 @@ def floor(
     if sees_length and language.eos:
         return math.nan
     if sees_length:
-        objective = _of_length(objective, language.length + 1, logp == "mean")
+        objective = of_length(objective, language.length + 1, logp == "mean")
     settings = simulation.Settings(objective, dict(values or {}), rule, options or Options())
     return simulation.floor(language.instance(), settings)
 
 
-def _of_length(objective: Objective, length: int, divided: bool) -> Objective:
+def of_length(objective: Objective, length: int, divided: bool) -> Objective:
     """The objective as it is on sequences of one length, where the table has responses of length 1."""
 
     @wraps(objective.function)

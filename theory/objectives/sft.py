@@ -14,6 +14,6 @@ def sft(pair: Pair) -> Tensor:
 
     Equation: −log π(y_w)
     Source: baseline of the unified and drdo papers
-    Limit: the distribution of winners, μ(y)·P(y beats a draw from μ), which is not π*
+    Limit: the distribution of winners, ∝ μ(y)·Σ_{y′≠y} μ(y′)·P(y ≻ y′), which is not π*
     """
     return -pair.logp_chosen

@@ -1,0 +1,1 @@
+"""Training on the known-target world, measured exactly on the way."""
