@@ -98,12 +98,12 @@ class Preparation:
         """
         dataset = join(dataset, *files, tokenizer=self.tokenizer, max_length=self.max_length)
         reads_reference, reads_reward = _reads(self.config)
+        if reads_reward:  # before anything is computed
+            _check_rewards(self.config, dataset)
         if reads_reference and LOGPS[0] not in dataset.column_names:
             dataset = self._with_reference(dataset, part)
         if reads_reference:
             check_scores(dataset, LOGPS)
-        if reads_reward:
-            _check_rewards(self.config, dataset)
         if "prompt_ids" in dataset.column_names:  # the known-target world's, by lookup
             return dataset
         self.say("tokens")
@@ -140,4 +140,7 @@ def _check_rewards(config: Config, dataset: Dataset) -> None:
         raise UserError("--scores", None, remedy)
     size = check_scores(dataset, REWARDS)
     if size != objective.ensemble:
-        raise UserError("--scores", None, f"{objective.name} reads {objective.ensemble} rewards a response; the data have {size}")
+        remedy = (
+            f"{objective.name} reads {objective.ensemble} rewards a response; the data have {size}: score with as many models"
+        )
+        raise UserError("--scores", None, remedy)

@@ -402,6 +402,7 @@ def test_rewards_that_do_not_fit(method, options, words, go, tmp_path, jsonl):
         go(tmp_path / "run", method, scores=file)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_rewards_among_the_datas_own_columns_are_checked(go, tmp_path, jsonl):
