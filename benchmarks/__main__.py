@@ -23,6 +23,7 @@ NAMES = (
     "dense_large",
     "audit",
     "paper_checks",
+    "figures",
     "llm_train",
     "llm_parity",
     "llm_memory",

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import joblib
 
-from figures import cache, code, registry
+from figures import cache, drawing, page, records, registry
+from figures.drawing import FORMATS, render
 from figures.figure import Figure
 from theory import __version__
 from theory.errors import UserError, nearest
-
-FORMATS = ("pdf", "svg", "png")
+from theory.files import write_whole
+from theory.process import keep_memory
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,10 @@ class Order:
     out: Path = Path("pictures")
     cache: Path = Path()
     results: Path | None = None
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The pictures that are asked for of a figure."""
+        return tuple(self.out / f"{name}.{kind}" for kind in self.formats)
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,21 @@ def check(names: Sequence[str], order: Order) -> None:
         figure = registry.get(name)
         if figure.results is not None:
             cache.results_file(figure, configuration(figure, order))
-    for argument, folder in (("--out", order.out), ("--cache", order.cache)):
-        with cache.writable(argument, folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise UserError(argument, folder, "cannot be written: choose another folder")
+    cache.try_writing("--out", order.out)
+    cache.try_writing("--cache", order.cache)
+    page.check(order.out)
 
 
 def build_all(names: Sequence[str], order: Order, jobs: int) -> Iterator[Built]:
-    """Build figures in parallel processes, each given as it is done.
+    """Build figures in parallel processes, each given as it is done, and the page of all in the folder.
+
+    Args:
+        names: the figures.
+        order: what is to be built of them.
+        jobs: processes; -1 for one a core.
 
     Raises:
-        UserError: see `check`; or a figure's own.
+        UserError: see `check`; or a figure's own; or a process was killed.
     """
     check(names, order)
     todo = []
@@ -106,110 +112,105 @@ def build_all(names: Sequence[str], order: Order, jobs: int) -> Iterator[Built]:
             todo.append(name)
         else:
             yield done
-    if len(todo) < 2 or jobs == 1:
-        for name in todo:
-            yield build(name, order)
-        return
+    yield from _build_alone(todo, order) if len(todo) < 2 or jobs == 1 else _build_together(todo, order, jobs)
+    with cache.writable("--out", order.out):
+        page.write(order.out)
+
+
+def _build_alone(names: Sequence[str], order: Order) -> Iterator[Built]:
+    return (build(name, order) for name in names)
+
+
+def _build_together(names: Sequence[str], order: Order, jobs: int) -> Iterator[Built]:
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    refused = []
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        for found in parallel(joblib.delayed(_work)(name, order) for name in todo):
-            if isinstance(found, tuple):  # an error of several arguments does not survive the way between processes
-                raise UserError(*found)
-            yield found
+        try:
+            for found in parallel(joblib.delayed(_work)(name, order) for name in names):
+                if isinstance(found, Built):
+                    yield found
+                else:
+                    refused.append(found)
+        except TerminatedWorkerError:
+            remedy = "a process was killed, perhaps for want of memory: run again with --jobs 1; what is done is kept"
+            raise UserError("--jobs", jobs, remedy) from None
+    if refused:  # only now, so that the others are built
+        raise UserError(*refused[0])
 
 
-def _work(name: str, order: Order) -> Built | tuple[str, Any, str]:
+def _work(name: str, order: Order) -> Built | tuple[str, object, str]:
+    keep_memory()
     try:
         return build(name, order)
-    except UserError as error:
+    except UserError as error:  # an error of several arguments does not survive the way between processes
         return error.argument, error.value, error.remedy
 
 
 def build(name: str, order: Order) -> Built:
-    """Build one figure: ``NAME.FORMAT``, ``NAME.txt`` (its caption) and ``NAME.json`` (what made it)."""
+    """Build one figure: ``NAME.FORMAT``, ``NAME.txt`` (its caption) and ``NAME.json`` (what made it).
+
+    Pictures of other formats that lie there are kept if they show the same, and removed if they show older data.
+
+    Raises:
+        UserError: see `cache.fetch`; or the folder cannot be written.
+    """
     figure = registry.get(name)
     config = configuration(figure, order)
-    found = cache.fetch(figure, config, order.cache)
-    caption = figure.caption(found.data)
-    files = tuple(order.out / f"{name}.{kind}" for kind in order.formats)
+    try:
+        found = cache.fetch(figure, config, order.cache)
+        caption = figure.caption(found.data)
+        drawn = render(figure, found.data)
+    except Exception as error:
+        error.add_note(f"while building the figure {name}")
+        raise
+    files = order.files(name)
     with cache.writable("--out", order.out):
         order.out.mkdir(parents=True, exist_ok=True)
-        drawn = render(figure, found.data)
         for file in files:
-            cache.replace(file, partial(_save, drawn, file.suffix[1:]))
-        record = _record(figure, config, found, order, caption, files)
-        cache.replace(order.out / f"{name}.txt", lambda path: path.write_text(caption + "\n", encoding="utf-8"))
-        text = json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
-        cache.replace(order.out / f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+            write_whole(file, partial(drawing.save, drawn, file.suffix[1:]))
+        made = records.Record(
+            figure=name,
+            title=figure.title,
+            source=figure.source,
+            caption=caption,
+            fast=config != configuration(figure, replace(order, fast=False)),
+            config=cache.settings(figure, config),
+            key=found.key,
+            drawing=drawing.digest(figure),
+            version=__version__,
+            width=float(drawn.get_size_inches()[0]),
+            files={file.name: str(records.hash_of(file)) for file in files},
+        )
+        _with_earlier(made, order.out).write(order.out)
     return Built(name, files, caption, found.source, found.key)
 
 
-def render(figure: Figure, data: Any) -> Any:
-    """The figure drawn at print size, as matplotlib's; its ``axes`` hold the data again."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    from figures import style
-
-    layout = figure.layout
-    with rc_context(style.RC):
-        width = style.TWO_COLUMNS if layout.wide else style.ONE_COLUMN
-        canvas = Canvas(figsize=(width, layout.height), layout="constrained")
-        FigureCanvasAgg(canvas)
-        panels = canvas.subplots(layout.rows, layout.columns, squeeze=False)
-        figure.draw(data, list(panels.flat))
-        canvas.draw_without_rendering()  # the layout is final before labels of another format move
-    return canvas
-
-
-def _save(canvas: Any, kind: str, path: Path) -> None:
-    from matplotlib import rc_context
-
-    from figures import style
-
-    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}[kind]
-    with rc_context(style.RC):
-        canvas.savefig(path, format=kind, metadata=metadata)
+def _with_earlier(made: records.Record, folder: Path) -> records.Record:
+    """The record with what an earlier one still holds; a picture of older data beside a new caption would mislead."""
+    earlier = records.read(folder, made.figure)
+    if earlier is None:
+        return made
+    others = {name: hash for name, hash in earlier.files.items() if name not in made.files and earlier.holds(folder / name)}
+    if made.same_picture(earlier):
+        return replace(made, files={**others, **made.files})
+    for name in others:
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).unlink()
+    return made
 
 
 def up_to_date(name: str, order: Order) -> Built | None:
     """What was built, if the same order would build it again and the files are still those; else None."""
-    try:
-        record = json.loads((order.out / f"{name}.json").read_text(encoding="utf-8"))
-        figure = registry.get(name)
-        if record["key"] != cache.data_key(figure, configuration(figure, order)) or record["drawing"] != _drawing(figure):
-            return None
-        files = tuple(order.out / f"{name}.{kind}" for kind in order.formats)
-        if any(record["files"].get(file.name) != _hash(file) for file in files):
-            return None
-    except (OSError, ValueError, KeyError, AttributeError):
+    record = records.read(order.out, name)
+    if record is None:
         return None
-    return Built(name, files, record["caption"], "unchanged", record["key"])
-
-
-def _record(figure: Figure, config: Any, found: cache.Found, order: Order, caption: str, files: Sequence[Path]) -> dict[str, Any]:
-    return {
-        "figure": figure.name,
-        "title": figure.title,
-        "source": figure.source,
-        "caption": caption,
-        "fast": order.fast,
-        "config": asdict(config),
-        "key": found.key,
-        "drawing": _drawing(figure),
-        "version": __version__,
-        "files": {file.name: _hash(file) for file in files},
-    }
-
-
-def _drawing(figure: Figure) -> str:
-    """What decides the picture beside the data: our code and matplotlib's version."""
-    import matplotlib
-
-    parts = [matplotlib.__version__, code.digest(figure.data.__module__), code.digest("figures.build")]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    figure = registry.get(name)
+    key = cache.data_key(figure, configuration(figure, order))
+    if (record.key, record.drawing) != (key, drawing.digest(figure)):
+        return None
+    files = order.files(name)
+    if not record.captioned(order.out) or not all(record.holds(file) for file in files):
+        return None
+    return Built(name, files, record.caption, "unchanged", record.key)

@@ -32,12 +32,13 @@ SHOWN = 20
 def list_figures(json: options.Json = False) -> None:
     """Every figure, and what it shows."""
     from figures import registry
+    from figures.cache import settings
 
     figures = [registry.get(name) for name in registry.names()]
     if json:
-        facts = [{"name": f.name, "title": f.title, "source": f.source} for f in figures]
-        shown = [{**fact, "results": f.results and asdict(f.results)} for fact, f in zip(facts, figures, strict=True)]
-        print_json([{**fact, "config": asdict(f.config)} for fact, f in zip(shown, figures, strict=True)])
+        facts = ("name", "title", "source", "reads")
+        shown = [{**{fact: getattr(f, fact) for fact in facts}, "results": f.results and asdict(f.results)} for f in figures]
+        print_json([{**known, "config": settings(f, f.config)} for known, f in zip(shown, figures, strict=True)])
         return
     print_table(None, ("figure", "shows", "source"), [(f.name, f.title, f.source) for f in figures])
     typer.echo("`figures build NAME…` or `--all` draws them, `figures data NAME` shows the table behind one.")
@@ -55,11 +56,12 @@ def build(
     jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 for one a core.")] = -1,
     json: options.Json = False,
 ) -> None:
-    """Draw figures; what is up to date is left alone, what was computed is not computed again."""
+    """Draw figures, and a page of all in the folder; what is up to date is left alone, what was computed stays."""
     from figures.build import build_all, parse_formats
+    from figures.page import NAME as PAGE
 
     chosen = _chosen(names, all)
-    if jobs == 0:
+    if jobs < 1 and jobs != -1:
         raise UserError("--jobs", jobs, "must be a number of processes, or -1 for one a core")
     order = _order(fast=fast, formats=parse_formats(formats), out=out, cache=cache, results=results)
     found = {built.name: built for built in _with_bar(build_all(chosen, order, jobs), len(chosen))}
@@ -71,7 +73,7 @@ def build(
         print_json([{**asdict(one), "files": [str(file) for file in one.files]} for one in built])
         return
     print_table(None, ("figure", "data", "takeaway"), [(one.name, one.data, one.caption) for one in built])
-    typer.echo(f"{len(built)} figures in {out}")
+    typer.echo(f"{len(built)} figure{'s' * (len(built) != 1)} in {out}; {out / PAGE} shows all that are there")
 
 
 @app.command()
@@ -83,7 +85,7 @@ def data(
     results: Results = None,
     json: options.Json = False,
 ) -> None:
-    """The tidy table behind a figure."""
+    """The tidy table behind a figure; in JSON, what is not finite is null."""
     from figures import registry
     from figures.build import configuration
     from figures.cache import fetch
@@ -131,7 +133,8 @@ def _writer(out: Path | None) -> Any:
     """What writes a table into a file of that ending; raises `UserError`."""
     if out is None:
         return None
-    from figures.cache import replace, writable
+    from figures.cache import writable
+    from theory.files import write_whole
 
     options.writable("--out", out)
     kinds: dict[str, Any] = {
@@ -139,12 +142,13 @@ def _writer(out: Path | None) -> Any:
         ".csv": lambda table, path: table.to_csv(path, index=False),
         ".jsonl": lambda table, path: table.to_json(path, orient="records", lines=True),
     }
-    if out.suffix not in kinds:
+    kind = kinds.get(out.suffix.lower())
+    if kind is None:
         raise UserError("--out", out, f"must end in {', '.join(kinds)}")
 
     def write(table: Any) -> None:
         with writable("--out", out):
-            replace(out, lambda path: kinds[out.suffix](table, path))
+            write_whole(out, lambda path: kind(table, path))
 
     return write
 
@@ -156,7 +160,9 @@ def _with_bar(built: Any, total: int) -> list[Built]:
 
     found = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Where there is no terminal, even a bar that vanishes leaves an empty line.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("drawing", total=total)
         for one in built:
             found.append(one)

@@ -59,6 +59,8 @@ class Figure:
         caption: the takeaway, two sentences with numbers of the table.
         layout: panels and size.
         results: what it reads of `llm`'s; the field ``results`` of ``config`` is then their folder.
+        reads: other files that ``data`` reads, as patterns from the project's root (``paper_checks/records/*.json``): the
+            cached data are those of their bytes.
     """
 
     name: str
@@ -71,3 +73,4 @@ class Figure:
     caption: Callable[[pd.DataFrame], str]
     layout: Layout = field(default_factory=Layout)
     results: Results | None = None
+    reads: tuple[str, ...] = ()

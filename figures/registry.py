@@ -13,8 +13,9 @@ from theory.errors import UserError, nearest
 
 @cache
 def names() -> list[str]:
-    """Names of all figures; imports none of them."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(gallery.__path__))
+    """Names of all figures; imports none of them. A module whose name starts with an underscore helps others."""
+    modules = (module.name for module in pkgutil.iter_modules(gallery.__path__))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 
 def get(name: str) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,13 +11,17 @@ from theory.plotting import style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from numpy.typing import ArrayLike
 
 # Inches: a column of a two-column page, and the page's text.
 ONE_COLUMN, TWO_COLUMNS = 3.35, 6.9
 GREY = "0.45"
-# Points: the least that stays legible in print, and the distance of labels beside each other.
-SMALL, APART = 6.0, 7.0
+# Points: the least that stays legible in print, the distance of labels above each other, and of a label from its line.
+SMALL, APART, BESIDE = 6.0, 7.0, 3.0
+# Marks the labels of line ends among a panel's texts.
+ENDS = "end-labels-"
 
 RC: Any = {
     "font.size": 7.5,
@@ -80,31 +84,45 @@ def note(axes: Axes, text: str, at: tuple[float, float] = (0.03, 0.04), **given:
 def label_ends(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
     """Write labels to the right of points of the data, moved apart where they would touch.
 
-    Call it last, when the limits of the axes are final.
+    Call it last, when the limits of the axes are final. Labels of one call keep clear of each other.
 
     Args:
         axes: the panel.
         labels: x, y, text and colour of each.
     """
-    if not labels:
-        return
-    figure = axes.figure
-    points = 72.0 / figure.dpi
-    heights = np.array([axes.transData.transform((x, y))[1] * points for x, y, _, _ in labels])
-    order = np.argsort(heights, kind="stable")
-    placed = _apart(heights[order], APART)
-    for place, index in zip(placed, order, strict=True):
-        x, y, text, color = labels[index]
+    group = f"{ENDS}{len(axes.texts)}"
+    for x, y, text, color in labels:
         axes.annotate(
             text,
             (x, y),
-            xytext=(3, place - heights[index]),
+            xytext=(BESIDE, 0),
             textcoords="offset points",
             color=color,
             fontsize=SMALL + 0.5,
             va="center",
             annotation_clip=False,
+            gid=group,
         )
+    _settle(axes)
+
+
+def settle(figure: Figure) -> None:
+    """Move the labels of `label_ends` apart again, after the layout has changed the panels' heights."""
+    for axes in figure.axes:
+        _settle(axes)
+
+
+def _settle(axes: Axes) -> None:
+    groups: dict[str, list[Annotation]] = {}
+    for text in axes.texts:
+        if str(text.get_gid()).startswith(ENDS):
+            groups.setdefault(str(text.get_gid()), []).append(cast("Annotation", text))
+    points = 72.0 / axes.figure.dpi
+    for labels in groups.values():
+        heights = np.array([axes.transData.transform(label.xy)[1] * points for label in labels])
+        order = np.argsort(heights, kind="stable")
+        for place, index in zip(_apart(heights[order], APART), order, strict=True):
+            labels[index].set_position((BESIDE, place - heights[index]))
 
 
 def _apart(sorted_heights: np.ndarray, gap: float) -> np.ndarray:

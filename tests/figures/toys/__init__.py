@@ -1,0 +1,1 @@
+"""A gallery of figures made up for the tests of the machinery."""
