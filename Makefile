@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # pytest's workers share the cores, so each keeps to one thread.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: simulate test lint slow bench clean
+.PHONY: simulate test lint slow bench docs clean
 
 simulate: $(VENV)/.base
 	$(BIN)/theory simulate --method rkl --n 1e5 --picture simulate.png
@@ -24,6 +24,14 @@ slow: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks
+
+# Every page that a program writes; the figures from their cache where it is there.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/gallery.py
+	$(BIN)/python docs/notebook.py
+	$(BIN)/python docs/objectives.py
+	$(BIN)/python docs/reviewers.py --page
+	$(BIN)/python docs/readme.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

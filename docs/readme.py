@@ -1,8 +1,9 @@
-"""Write the tables of the README and of docs/verdicts.md from what the programs printed.
+"""Write the tables and pictures of the README, and docs/verdicts.md, from what the programs printed.
 
 theory audit --all --json > audit.json && python docs/readme.py --audit audit.json
 paper-checks run --record
 make bench
+python docs/gallery.py
 python docs/readme.py
 """
 
@@ -20,6 +21,9 @@ AUDIT = ROOT / "docs" / "audit.json"
 BENCHMARKS = ROOT / "benchmarks" / "results.json"
 EXAMPLES = ROOT / "docs" / "examples" / "audits.json"
 VERDICTS = ROOT / "docs" / "verdicts.md"
+GALLERY = ROOT / "docs" / "figures" / "gallery.json"
+# The figures that the README shows.
+FIRST, MORE = "kl-against-n", ("degeneracy", "overoptimisation", "transformer-consistency")
 # What the README shows of an audit; the rest of what was printed is not kept.
 KEPT = ("method", "consistent", "floor", "slope", "asymptotic_constant", "efficiency", "instance", "seed", "version")
 
@@ -35,8 +39,12 @@ def methods() -> str:
         equation = get(name).sections["equation"].replace("|", "\\|")
         lines.append(f"| `{name}` | {equation} | " + " | ".join(cells) + " |")
     groups = "; ".join(", ".join(f"`{name}`" for name in family) for family in families(records))
+    (world,) = {record["instance"] for record in records}
     return "\n".join(
-        [*lines, "", f"*{READING}*", "", f"One population minimiser, at some values of their hyperparameters: {groups}."]
+        [
+            *[*lines, "", f"*The world: {world}.", f"{READING}*", ""],
+            f"One population minimiser, at some values of their hyperparameters: {groups}.",
+        ]
     )
 
 
@@ -131,7 +139,34 @@ def speed() -> str:
     return "\n".join(lines + [f"| {name.strip()} | {measure} | {value} | {target} |" for name, measure, value, target, _ in kept])
 
 
-TABLES = {"methods": methods, "examples": examples, "verdicts": verdicts, "speed": speed}
+def picture() -> str:
+    """The first picture, with its takeaway."""
+    return _figure(_gallery()[FIRST])
+
+
+def pictures() -> str:
+    """A few more of the gallery; one that was not built yet is left out."""
+    found = _gallery()
+    return "\n\n".join(_figure(found[name]) for name in MORE if name in found)
+
+
+def _figure(record: dict[str, Any]) -> str:
+    image = f"![{record['title']}](docs/figures/{record['figure']}.png)"
+    return f"{image}\n\n*{record['caption']}* (`figures build {record['figure']}`; {record['source']})"
+
+
+def _gallery() -> dict[str, dict[str, Any]]:
+    return {record["figure"]: record for record in json.loads(GALLERY.read_text(encoding="utf-8"))}
+
+
+TABLES = {
+    "picture": picture,
+    "methods": methods,
+    "pictures": pictures,
+    "examples": examples,
+    "verdicts": verdicts,
+    "speed": speed,
+}
 
 
 def rendered(readme: str) -> str:

@@ -11,6 +11,9 @@ from theory.errors import UserError
 # Some versions of typer carry a click of their own, so its error class is found through a public one.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+# What a shell reports of a program that Ctrl-C ended.
+INTERRUPTED = 130
+
 
 def program(name: str, help_text: str) -> typer.Typer:
     """An application with the settings that all of ours share."""
@@ -38,10 +41,11 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _say(_one_line(error)) if str(error) else 2  # no command: the help was printed
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("interrupted", err=True)
-        return 130
+        code = INTERRUPTED
     except typer.Exit as stop:
-        return stop.exit_code
+        code = stop.exit_code
+    if code == INTERRUPTED:  # some versions of typer make an exit code of Ctrl-C
+        typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
 
 
