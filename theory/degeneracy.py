@@ -57,7 +57,8 @@ class Row:
     Attributes:
         unanimous: share of pairs whose m labels agree, simulated, with a Wilson interval.
         exact: Pᵐ + (1 − P)ᵐ, which is 2^{1−m} for a fair pair.
-        finite: share of data sets on which the objective has a finite minimiser.
+        finite: share of data sets on which the objective is known to have a finite minimiser.
+        undecided: share on which structure does not tell (`theory.simulation.Outcome`).
         mass: mean probability of each role's responses under the bounded estimate; a pair is
             contested when it was labelled both ways, else its responses are winner and loser.
         reference_mass: the same under π_ref, for comparison.
@@ -69,6 +70,7 @@ class Row:
     unanimous: Interval
     exact: float
     finite: float
+    undecided: float
     mass: dict[str, float]
     reference_mass: dict[str, float]
     vanishing: float
@@ -98,13 +100,15 @@ def degeneracy(objective: Objective, values: dict[str, float], design: Design, l
     chosen = Search(objective, [task]).at(objective.resolve(values))
     policy = chosen.fits[0].logp.exp().numpy()[:, 0]
     gone = task.vanishing(objective, chosen.hyper)[:, 0]
+    open_ = task.undecided(objective, chosen.hyper)
     agreed = (role != ROLES.index("contested"))[:, : 2 * design.pairs : 2]
     return Row(
         labels,
         preference,
         proportion(int(agreed.sum()), agreed.size),
         unanimity(labels, preference),
-        float((~gone.any(1)).mean()),
+        float((~gone.any(1) & ~open_).mean()),
+        float(open_.mean()),
         {name: float((policy * (role == i)).sum(1).mean()) for i, name in enumerate(ROLES)},
         {name: float((role == i).mean()) for i, name in enumerate(ROLES)},
         float(gone.sum(1).mean()),

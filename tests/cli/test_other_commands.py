@@ -111,3 +111,13 @@ def test_fair_pairs_labelled_both_ways_have_a_finite_minimiser(theory):
 )
 def test_degeneracy_refuses_in_one_line(theory, arguments, words):
     assert words in theory("degeneracy", *arguments).error
+
+
+def test_degeneracy_does_not_call_infinite_what_structure_leaves_open(theory):
+    """HyPO's KL(π‖π_ref) fights the slower drain of its loss on unanimous pairs: 0% finite would be a claim."""
+    options = ["--beta", "0.1", "--labels", "2", "--preference", "0.5", "--data-sets", "40"]
+    (row,) = theory("degeneracy", "--method", "hypo", *options, "--json").json["rows"]
+    assert row["undecided"] > 0
+    assert row["finite"] + row["undecided"] == pytest.approx(1)
+    (dpo,) = theory("degeneracy", "--method", "dpo", *options, "--json").json["rows"]
+    assert dpo["undecided"] == 0

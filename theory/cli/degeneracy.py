@@ -67,7 +67,7 @@ def degeneracy(
             str(r.labels),
             number(r.exact, 3),
             f"{r.unanimous.value:.3f} ±{(r.unanimous.high - r.unanimous.low) / 2:.3f}",
-            f"{r.finite:.0%}",
+            _share(r),
             *(f"{r.mass[role]:.3f}" for role in ROLES),
         )
         for r in rows
@@ -76,9 +76,15 @@ def degeneracy(
     print_table(f"{chosen.name} on {pairs} disjoint pairs and {unseen} unseen responses", columns, table)
     typer.echo(
         "P: probability that the first of a pair is preferred; m: labels a pair; exact: Pᵐ + (1−P)ᵐ, the chance\n"
-        "that they agree, and simulated; finite: data sets with a finite minimiser; then the mean probability of\n"
-        "responses that every label prefers (winners) or disprefers, of those labelled both ways, and of those in no pair."
+        "that they agree, and simulated; finite: data sets with a finite minimiser (a range where structure does not\n"
+        "decide it for all); then the mean probability of responses that every label prefers (winners) or disprefers,\n"
+        "of those labelled both ways, and of those in no pair."
     )
+
+
+def _share(row: Any) -> str:
+    """Data sets with a finite minimiser: a range where some are not decided."""
+    return f"{row.finite:.0%}" if not row.undecided else f"{row.finite:.0%}–{row.finite + row.undecided:.0%}"
 
 
 def _numbers(option: str, text: str) -> list[float]:
