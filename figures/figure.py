@@ -45,6 +45,17 @@ class Results:
 
 
 @dataclass(frozen=True)
+class FromResults:
+    """The configuration of a figure that is drawn from `Results` and computes nothing else.
+
+    Attributes:
+        results: the folder of the table.
+    """
+
+    results: str = str(RESULTS)
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure of the papers, or one that they lack.
 

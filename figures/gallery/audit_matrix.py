@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
-from figures.words import listed
+from figures.words import short, some, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,17 +147,24 @@ def caption(data: pd.DataFrame) -> str:
     floors = data.drop_duplicates("method").set_index("method")["floor"]
     consistent = sorted(table.index[table["consistent"] == "yes"])
     others = floors.drop(consistent).sort_values()
-    first = f"Of {len(table)} objectives {listed(consistent) or 'none'} {'is' if len(consistent) < 2 else 'are'} consistent"
-    if len(others) == 1:
-        first += f"; the other one stops {others.iloc[0]:.2g} nats from the target"
-    elif len(others):
-        reach = f"{others.iloc[0]:.2g} ({others.index[0]}) to {others.iloc[-1]:.2g} nats ({others.index[-1]})"
-        first += f"; the others stop {reach} from the target"
-    sensitive = set(table.index[table["noise"] == "sensitive"])
-    finite = sorted(set(table.index[table["separable"] == "yes"]) & set(consistent))
-    share = f"{len(sensitive & set(consistent))} of the {len(consistent)} consistent"
-    second = f"Sensitive to flipped labels are {share} and {len(sensitive - set(consistent))} of the {len(others)} others"
-    return f"{first}. {second}; consistent and finite on separable data: {listed(finite) or 'none'}."
+    harmed = set(table.index[table["noise"].map(TONES["noise"]) == BAD])
+    shares = [
+        (len(harmed & set(consistent)), consistent, "consistent objectives"),
+        (len(harmed & set(others.index)), others, "others"),
+    ]
+    told = " and ".join(f"{some(count, len(of))} {what}" for count, of, what in shares if len(of))
+    return f"Of {len(table)} objectives {_verb(consistent)}{_stopping(others)}. Flipped labels harm {told}."
+
+
+def _verb(consistent: list[str]) -> str:
+    return f"{written(*consistent) or 'none'} {'is' if len(consistent) < 2 else 'are'} consistent"
+
+
+def _stopping(floors: pd.Series) -> str:
+    """Between which distances from the target the others stop; floors in rising order."""
+    ends = [f"{short(floors.iloc[k])} ({written(floors.index[k])})" for k in ((0, -1) if len(floors) > 1 else (0,) * len(floors))]
+    verb = "stop" if len(floors) > 1 else "stops"
+    return f", and the rest {verb} {' to '.join(ends)} nats from the target" if ends else ""
 
 
 FIGURE = Figure(

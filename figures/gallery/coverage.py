@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import power, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,43 +162,28 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
 
 
 def caption(data: pd.DataFrame) -> str:
-    """What parts PMLE and RKL, and what the rest do."""
+    """What parts PMLE and RKL."""
     slopes, ratios = (data[data["part"] == part].set_index(["panel", "label"]) for part in ("slope", "ratio"))
     apart = ratios.loc[(SMALLER, "PMLE")]
-    larger = apart["low"] > 1
+    surely = "" if apart["low"] > 1 else " (not surely different)"
     return (
         f"With one class for policies and rewards {_beside(ratios.loc[(EQUAL, 'PMLE')], 'PMLE')} and grows like "
-        f"C^{_interval(slopes.loc[(EQUAL, 'PMLE')])}; with rewards from three features RKL's grows like "
-        f"C^{_interval(slopes.loc[(SMALLER, 'RKL')])}, and at C = {apart['coverage']:,.0f} PMLE's over the table is "
-        f"{'' if larger else 'not surely larger: '}{apart['value']:,.3g} times RKL's (99 % interval {apart['low']:,.3g} to "
-        f"{apart['high']:,.3g}). Given those three features {_beside(ratios.loc[(SMALLER, 'PMLE, 3 features')], 'PMLE')}: "
-        f"{_verdict(ratios)}; from the least C to the largest {_course(data, 'RLHF')}, {_course(data, 'DPO')} and "
-        f"{_course(data, 'DRDO')}."
+        f"C^{slopes.loc[(EQUAL, 'PMLE'), 'value']:.2f} in the coverage coefficient C. With rewards of three features RKL's "
+        f"grows like C^{slopes.loc[(SMALLER, 'RKL'), 'value']:.2f} and PMLE's is {short(apart['value'])} times RKL's{surely} at "
+        f"C = {power(apart['coverage'])}: {_verdict(ratios)}."
     )
 
 
 def _beside(ratio: pd.Series, name: str) -> str:
     same = abs(ratio["value"] - 1) <= SAME
-    return f"{name}'s error equals RKL's" if same else f"{name}'s error is {ratio['value']:.3g} times RKL's"
+    return f"{name}'s error equals RKL's" if same else f"{name}'s error is {short(ratio['value'])} times RKL's"
 
 
 def _verdict(ratios: pd.DataFrame) -> str:
-    """What parts PMLE and RKL, if the data tell."""
+    """What parts PMLE and RKL, if the data tell: given the features too, PMLE must be RKL again."""
     shared = [ratios.loc[key, "value"] for key in ((EQUAL, "PMLE"), (SMALLER, "PMLE, 3 features"))]
     told = all(abs(value - 1) <= SAME for value in shared) and ratios.loc[(SMALLER, "PMLE"), "low"] > 1
-    return "what parts them is the class, not the objective" if told else "the class alone does not explain what parts them"
-
-
-def _interval(found: pd.Series) -> str:
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
-
-
-def _course(data: pd.DataFrame, label: str) -> str:
-    """A method's mean error at the two ends of the first panel."""
-    means = _of(data[data["part"] == "error"], EQUAL, label).groupby("coverage")["value"].mean()
-    first, last = means.iloc[0], means.iloc[-1]
-    course = f"stays at {last:.2g}" if means.max() <= 1.05 * means.min() else f"goes from {first:.2g} to {last:.2g}"
-    return f"{label} {course} nats"
+    return "the class parts them, not the objective" if told else "the class alone does not explain what parts them"
 
 
 FIGURE = Figure(

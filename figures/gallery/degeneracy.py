@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import listed, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -258,25 +259,20 @@ def _finish(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def caption(data: pd.DataFrame) -> str:
-    """Where DPO's flow ends, and what chance agreement of labels does."""
-    flows = data[data["part"] == FLOW]
-    ends = flows[flows["time"] == flows["time"].max()].set_index(["panel", "method"])
-    once, both = ends.loc[[(ONE_WAY, "dpo")]], ends.loc[[(BOTH_WAYS, "dpo")]]
-    shared = ends.loc[[(ONE_WAY, SHARED)]].iloc[0]
-    least = both[["winner", "loser", "unseen"]].min(axis=None)
+    """What chance agreement of labels does to DPO, and to the others."""
     exact, mass = (data[data["part"] == part].set_index(["preference", "labels"]) for part in (EXACT, MASS))
     given = {str(method): rows["value"] for method, rows in mass.groupby("method", sort=False)}
     at = (given["dpo"] - given[REFERENCE]).loc[[mass.index[0][0]]].idxmax()
-    drdo = mass[mass["method"] == "drdo"].loc[at]
-    others = ", ".join(f"{method} {values[at]:.2f}" for method, values in given.items() if method != "dpo")
+    others = listed([f"{_spelled(method)} {short(values[at])}" for method, values in given.items() if method != "dpo"])
     return (
-        f"On a pair labelled once DPO's gradient flow ends with at most {once['loser'].max():.1g} on the loser and "
-        f"{once['unseen'].max():.1g} on the unseen response of a table, and with {shared['unseen']:.4f} on the unseen one where "
-        f"parameters are shared; on labels {both['votes'].iloc[0]} every response keeps {least:.2g} or more. With {at[1]:.0f} "
-        f"labels a pair at P = {at[0]:g}, DPO has no finite minimiser on {exact.loc[at, 'value']:.0%} of data sets of "
-        f"{drdo['pairs']:.0f} pairs, and winners of unanimous pairs get {given['dpo'][at]:.2f} of its mass ({others}; drdo puts "
-        f"{drdo['contested']:.2f} on pairs labelled both ways)."
+        f"With {at[1]:.0f} labels a pair at P = {at[0]:g}, labels agree by chance so often that DPO has no finite minimiser on "
+        f"{exact.loc[at, 'value']:.0%} of data sets of {mass.loc[[at], 'pairs'].iloc[0]:.0f} pairs. It puts "
+        f"{short(given['dpo'][at])} of its mass on winners of unanimous pairs on average, and {others}."
     )
+
+
+def _spelled(method: str) -> str:
+    return method if method == REFERENCE else written(method)
 
 
 FIGURE = Figure(

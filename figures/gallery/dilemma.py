@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,25 +136,20 @@ def caption(data: pd.DataFrame) -> str:
     """Where RLHF is stuck at n = ∞, and where RKL goes."""
     import numpy as np
 
-    levels = data.set_index("part")["forward_kl"]
-    floor, reference = float(levels["floor"]), float(levels["reference"])
     rlhf, rkl = (_path(data, method, np.inf).sort_values("beta") for method in METHODS)
-    best, first = _least(data, "rlhf", np.inf), rkl.iloc[0]
-    inside = rlhf["beta"].iloc[0] < best["beta"] < rlhf["beta"].iloc[-1]
-    turns = "is least between the two ends" if inside else "is least at an end of the path"
-    largest = max(n for n in data["n"] if np.isfinite(n))
-    same = np.isclose(_least(data, "rlhf", largest)["forward_kl"], floor, rtol=0.05)
-    collapsed = ", collapsed," if rlhf["forward_kl"].iloc[0] > reference else ""
+    best, low, high, first = _least(data, "rlhf", np.inf), rlhf.iloc[0], rlhf.iloc[-1], rkl.iloc[0]
+    floor = data.loc[data["part"] == "floor", "forward_kl"].iloc[0]
+    inside = low["beta"] < best["beta"] < high["beta"]
+    least = f"never below {short(floor)} nats (β = {best['beta']:.2g})" if inside else "least at an end of the path"
     falls = bool((np.diff(rkl["forward_kl"]) > 0).all())
     return (
-        f"Even with all data (n = ∞) RLHF's error {turns}: from {rlhf['forward_kl'].iloc[0]:.3g} nats at "
-        f"β = {rlhf['beta'].iloc[0]:g}{collapsed} over {floor:.3g} at β = {best['beta']:.2g} to "
-        f"{rlhf['forward_kl'].iloc[-1]:.3g} at β = {rlhf['beta'].iloc[-1]:g} (π_ref itself has {reference:.3g}), and "
-        f"n = {largest:,.0f} {'already reaches that floor' if same else 'is still away from that floor'}. "
-        f"RKL's error {'falls all the way as' if falls else 'does not fall all the way as'} β → 0, to "
-        f"{first['forward_kl']:.1g} at β = {first['beta']:g} and n = ∞, and at n = {largest:,.0f} its least is "
-        f"{_least(data, 'rkl', largest)['forward_kl']:.1g} nats."
+        f"Even with unlimited data RLHF's error is {least}: it is {_level(low)} and {_level(high)}. "
+        f"RKL's error {'falls all the way as' if falls else 'does not fall all the way as'} β → 0, to {_level(first)}."
     )
+
+
+def _level(point: pd.Series) -> str:
+    return f"{short(point['forward_kl'])} nats at β = {point['beta']:g}"
 
 
 FIGURE = Figure(

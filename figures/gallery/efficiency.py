@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from figures.figure import Figure, Layout
-from figures.words import listed, power
+from figures.words import Share, opening, power, shares, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,16 +168,17 @@ def caption(data: pd.DataFrame) -> str:
     reach = sorted(methods.loc[methods["floor"] <= ZERO, "method"])
     others = methods[methods["floor"] > ZERO]
     runs = data[(data["part"] == "run") & data["method"].isin(reach)]
-    first = f"{listed(reach)} {_shares(runs)}" if reach else "No method reaches the target"
+    first = f"{opening(written(*reach))} {_shares(runs)}" if reach else "No method reaches the target"
     if others.empty:
         return f"{first}. None of the methods has a floor, so that none loses its efficiency for good."
     lost = others[others["half"] < float("inf")]
-    fall = f"The other {len(others)} stop at a floor of {others['floor'].min():.2g} to {others['floor'].max():.2g} nats, and "
+    ends = " to ".join(short(end) for end in sorted({others["floor"].min(), others["floor"].max()}))
+    fall = f"{'The other' if reach else 'All'} {len(others)} stop at floors of {ends} nats, and "
     if lost.empty:
         return f"{first}. {fall}none of them is yet below half of it at the largest n."
     latest = lost.iloc[-1]
-    end = f"from n = {power(latest['half'], 1)} on, {latest['method']} last"
-    return f"{first}. {fall}{len(lost) if len(lost) < len(others) else 'all'} of them are below half of it for good {end}."
+    many = "all" if len(lost) == len(others) else str(len(lost))
+    return f"{first}. {fall}{many} use less than half from n = {power(latest['half'], 1)} on, {written(latest['method'])} last."
 
 
 def _shares(runs: pd.DataFrame) -> str:
@@ -187,10 +188,9 @@ def _shares(runs: pd.DataFrame) -> str:
     end = runs[runs["n"] == runs["n"].max()]
     constant = float((end["efficiency"] * end["forward_kl"] * end["n"]).iloc[0])
     errors = [mean(rows["forward_kl"].to_numpy() * rows["n"].to_numpy()) for _, rows in end.groupby("method")]
-    shares = [constant / error.value for error in errors]
-    half = max(constant / error.low - constant / error.high for error in errors) / 2
-    number = f"{shares[0]:.0%}" if max(shares) - min(shares) < SAME else f"{min(shares):.0%} to {max(shares):.0%}"
-    return f"use {number} (± {half:.0%}) of the information in {power(end['n'].iloc[0])} comparisons"
+    found = [Share(constant / error.value, constant / error.high, constant / error.low) for error in errors]
+    verb = "uses" if len(found) == 1 else "use"
+    return f"{verb} " + shares(found, SAME, f"the whole information in {power(end['n'].iloc[0])} comparisons")
 
 
 FIGURE = Figure(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,32 +197,24 @@ def _lengths(panel: Axes, data: pd.DataFrame, *, named: bool) -> None:
 
 
 def caption(data: pd.DataFrame) -> str:
-    """How active each is on an ambiguous pair, and from which length on the unlikelihood is gone."""
+    """How active each is on an ambiguous pair, and what is left of the unlikelihood at the length of a response."""
     curves, scale = data[data["part"] == CURVE], data[data["part"] == SCALE]
     middle = curves[curves["margin"].abs() < 1e-9].set_index("term")
-    dpo, focal = middle.loc["dpo", "pull"], middle.loc[["drdo"]]
-    larger = [f"{g:g}" for g, pull in zip(focal["gamma_f"], focal["pull"], strict=True) if pull > dpo]
+    dpo, most = middle.loc["dpo", "pull"], _strongest(middle)
     zeros = data[data["part"] == ZERO].set_index("term")["level"]
     length = data.loc[data["part"] == LENGTH].iloc[0]
     left = scale[scale["level"] == length["level"]].set_index("term")
-    most = left.loc[["drdo"]].nlargest(1, "pull").iloc[0]
-    gone = "nothing" if length["level"] > zeros.max() else "something still"
+    gone = f"nothing even in {zeros.idxmax()}" if length["level"] > zeros.max() else "something still"
+    every = "less than DPO at every γf" if most["pull"] < dpo else "more than DPO at some γf"
     return (
-        f"On an ambiguous pair (p_w = ½) DPO pulls at the margin with {dpo:.2f} (at most {_most(curves):.2f}), "
-        f"and the focal term with {_list(focal['pull'], '.2f')} at γf = {_list(focal['gamma_f'], 'g')}, "
-        f"{'more at γf = ' + ', '.join(larger) if larger else 'less at every γf'}. "
-        f"log(1 − π(y_l)) is lost from {', '.join(f'{level:.3g} nats on in {term}' for term, level in zeros.items())}, so that "
-        f"it changes {gone} for {length['term']}, where the focal term pulls with up to {most['pull']:.2g} "
-        f"(γf = {most['gamma_f']:g}) against DPO's {left.loc['dpo', 'pull']:.2g}."
+        f"On an ambiguous pair DRDO's focal term pulls {every}: at most {short(most['pull'])} against {short(dpo)}. "
+        f"For {length['term']} its log(1 − π(y_l)) changes {gone}, and it pulls with up to "
+        f"{short(_strongest(left)['pull'])} against DPO's {short(left.loc['dpo', 'pull'])}."
     )
 
 
-def _most(curves: pd.DataFrame) -> float:
-    return float(curves.loc[curves["term"] == "dpo", "pull"].max())
-
-
-def _list(values: pd.Series, form: str) -> str:
-    return ", ".join(format(value, form) for value in values)
+def _strongest(rows: pd.DataFrame) -> pd.Series:
+    return rows.loc[["drdo"]].nlargest(1, "pull").iloc[0]
 
 
 FIGURE = Figure(

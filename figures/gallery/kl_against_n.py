@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
 from figures.sweeps import TIED, method_of, sweep
-from figures.words import listed, power
+from figures.words import Share, listed, opening, power, shares, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,8 @@ ZERO = 1e-9
 # Curves whose ends differ by less than this share are drawn as one, in dashes (points) of alternating colours.
 SAME = 0.02
 DASH = 3.0
+# Shares of the information this near to each other are told as one number.
+AGREE = 0.005
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,14 @@ def caption(data: pd.DataFrame) -> str:
 
     floors = data[np.isinf(data["n"])].groupby("method", sort=False)["forward_kl"].first()
     reach = [str(m) for m in floors.index if floors[m] <= ZERO]
-    stop = [f"{m} at {floors[m]:.2g}" for m in floors.index if floors[m] > ZERO]
-    others = f"{'The others' if reach else 'They'} stop, however many comparisons they see: {listed(stop)} nats"
-    second = others if stop else "None of them has a floor"
-    return f"{_reaching(data, reach)}. {second}, each at the best value of what it tunes."
+    stops: dict[str, list[str]] = {}
+    for method in floors.index[floors > ZERO]:
+        stops.setdefault(short(floors[method]), []).append(str(method))
+    stop = [f"{written(*methods)} at {level}" for level, methods in stops.items()]
+    others = (
+        f"{'The others' if reach else 'They'} stop however much they see and however well they are tuned: {listed(stop)} nats"
+    )
+    return f"{_reaching(data, reach)}. {others if stop else 'None of them has a floor'}."
 
 
 def _reaching(data: pd.DataFrame, reach: list[str]) -> str:
@@ -110,12 +116,9 @@ def _reaching(data: pd.DataFrame, reach: list[str]) -> str:
     end = data[data["n"] == largest].groupby("method")["forward_kl"]
     # The mean error, not the mean of its inverse, is what the limit bounds.
     errors = [mean(largest * end.get_group(m).to_numpy() / data["limit"].iloc[0]) for m in reach]
-    values = [1 / error.value for error in errors]
-    half = max((1 / error.low - 1 / error.high) / 2 for error in errors)
-    agree = max(values) - min(values) < 0.005
-    words = f"{np.mean(values):.0%} ± {half:.0%}" if agree else f"{min(values):.0%} to {max(values):.0%} (± {half:.0%})"
-    verb = "reaches" if len(reach) == 1 else "reach"
-    return f"{listed(reach)} {verb} the target at {words} of the Cramér–Rao limit (n = {power(largest)})"
+    found = [Share(1 / error.value, 1 / error.high, 1 / error.low) for error in errors]
+    at = shares(found, AGREE, f"the Cramér–Rao limit for {power(largest)} comparisons")
+    return f"{opening(written(*reach))} {'reaches' if len(reach) == 1 else 'reach'} the target at {at}"
 
 
 FIGURE = Figure(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import figure
-from figures.figure import Figure, Layout
+from figures.figure import Figure, FromResults, Layout
 from figures.gallery.training_curves import RESULTS
+from figures.words import short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,18 +18,7 @@ PANELS = {"sft": "over supervised training (sft)", "reference": "over the refere
 LEVELS = {"target": "target π*", "winners": "winners of the data"}
 
 
-@dataclass(frozen=True)
-class Config:
-    """What is read.
-
-    Attributes:
-        results: the folder of the runs' table.
-    """
-
-    results: str = str(figure.RESULTS)
-
-
-def data(config: Config) -> pd.DataFrame:
+def data(config: FromResults) -> pd.DataFrame:
     """One row a panel (over what), policy and temperature: mean advantage over data sets and its 95% t-interval, nats.
 
     That is the expected true reward E_π[r*], r* = γ log π*, of the policy at a temperature, less that of the same data
@@ -99,20 +87,17 @@ def caption(data: pd.DataFrame) -> str:
     """Who gains the most true reward, and whether that is the nearest to the target."""
     drawn = data[(data["temperature"] == 1) & (data["part"] == "trained")].set_index("policy")
     over = {panel: drawn[drawn["panel"] == panel] for panel in PANELS}
-    advantage, distance = over["sft"]["advantage"], over["sft"]["forward_kl"]
-    best, nearest = advantage.idxmax(), distance.idxmin()
+    advantage, distance = over["sft"]["advantage"].sort_values(ascending=False), over["sft"]["forward_kl"]
+    best, nearest, most = advantage.index[0], distance.idxmin(), f"{advantage.iloc[0]:+.2f}"
+    first = [str(method) for method, value in advantage.items() if f"{value:+.2f}" == most]
     target = data.loc[data["policy"] == "target", "advantage"].iloc[0]
-    others = ", ".join(f"{advantage[name]:+.2f} for {name}" for name in advantage.drop(best).sort_values(ascending=False).index)
-    if best == nearest:
-        end = f"{best} is also the nearest to the target"
-    else:
-        gap = f"{distance[nearest]:.2g} against {distance[best]:.2g} nats of forward KL"
-        end = f"not {best} but {nearest} is the nearest to the target ({gap})"
+    also = "is also" if best == nearest else "is"
+    against = "" if best == nearest else f" against {short(distance[best])} for {written(best)}"
     return (
-        f"In exact expectation over the known-target world, at temperature 1, {best} gains the most true reward over "
-        f"supervised training ({advantage[best]:+.2f} nats, against {others}; means of {over['sft']['seeds'].max()} data sets). "
-        f"Over the reference policy it gains {over['reference']['advantage'][best]:+.2f} nats where the target itself gains "
-        f"{target:+.2f}, and {end}."
+        f"{written(*first)} {'gain' if len(first) > 1 else 'gains'} the most true reward over supervised training, {most} nats "
+        f"at temperature 1. Nearest to the target in forward KL {also} {written(nearest)} ({short(distance[nearest])} nats"
+        f"{against}), and over the reference {written(best)} gains {over['reference']['advantage'][best]:+.2f} where the target "
+        f"itself gains {target:+.2f}."
     )
 
 
@@ -120,8 +105,8 @@ FIGURE = Figure(
     name="oracle-advantage",
     title="oracle-reward advantage over supervised training and over the reference, on the known-target world",
     source="drdo Fig. 3",
-    config=Config(),
-    fast=Config(),
+    config=FromResults(),
+    fast=FromResults(),
     data=data,
     draw=draw,
     caption=caption,

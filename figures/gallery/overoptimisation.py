@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import listed, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from theory.instances import Instance
     from theory.instances.tabular import Array
 
-NAMES = {"chipo": "χPO"}
 # A true reward that loses no more than this share of its best has not turned.
 FLAT = 0.1
+FALLS = "peaks and falls"
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,20 @@ def through_reward(subject: Subject, *, coefficient: float, n: int, data_sets: i
     """
     import torch
 
+    from theory import sampling
     from theory.audit.subject import repeated
     from theory.audit.tuning import SETTLED, table_task
     from theory.instances.mismatch import with_coverage
-    from theory.sampling import draw, population
     from theory.solvers.selection import Search
 
     world, name = with_coverage(subject.instance, coefficient), subject.settings.searched
     assert name is not None
-    data = draw(world, n, subject.seed, range(data_sets))
+    data = sampling.draw(world, n, subject.seed, range(data_sets))
     learned = table_task(world, data, subject.settings).reward_fit.reward.numpy()
     instance = believed(world, learned)
-    search = Search(subject.objective, [table_task(instance, repeated(population(instance), len(values)), subject.settings)])
+    search = Search(
+        subject.objective, [table_task(instance, repeated(sampling.population(instance), len(values)), subject.settings)]
+    )
     hyper: dict[str, float | Tensor] = {**subject.defaults, name: torch.tensor(values, dtype=torch.float64)}
     (fit,) = search.fit(search.full(hyper), search.references())
     assert float(fit.gradient_norm.max()) <= SETTLED
@@ -175,7 +178,7 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
             look = style.method(str(name), marker="", linewidth=max(0.8, 2.0 - 0.3 * rank), label=name)
             panel.plot(x, y, **look)
             style.band(panel, x, y - error, y + error, look["color"])
-            labels.append((x.iloc[-1], y.iloc[-1], _title(name), look["color"]))
+            labels.append((x.iloc[-1], y.iloc[-1], written(str(name)), look["color"]))
         panel.set(title=title, xlabel="KL(π‖π$_{ref}$) (nats)")
         style.label_ends(panel, labels)
     for _, row in turns.iterrows():
@@ -188,48 +191,35 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
     style.note(true, "markers: best true reward\nbands: ± 1 standard error", (0.97, 0.04), ha="right")
 
 
-def _title(name: object) -> str:
-    return NAMES.get(str(name), str(name).upper())
-
-
 def caption(data: pd.DataFrame) -> str:
     """Where the true reward turns, and what χPO changes."""
     turns = data[data["part"] == "turn"].set_index("method")
     world, falling = turns.iloc[0], turns[turns["loss_low"] > 0]
     rises = "still rises" if (falling["rise_low"] > 0).all() else "does not surely rise"
     courses: dict[str, list[str]] = {}
-    for name, row in turns.iterrows():
-        courses.setdefault(_course(row), []).append(_title(name))
-    told = ", ".join(f"{course} for {' and '.join(names)}" for course, names in courses.items())
+    for method, row in turns.iterrows():
+        course = _course(row)
+        courses.setdefault(f"{course} while the learned one {rises}" if course == FALLS else course, []).append(str(method))
+    told = listed([f"{course} for {written(*methods)}" for course, methods in courses.items()])
     return (
-        f"Pursuing a reward learned from {world['n']:,.0f} comparisons at a coverage coefficient of {world['coverage']:g}, the "
-        f"true reward over π_ref's is {told}; where it falls, the learned reward {rises}. "
-        f"{_gain('chipo', str(turns.index[0]), turns.loc['chipo'])}."
+        f"With a reward learned from {world['n']:,.0f} comparisons that cover badly (C = {world['coverage']:g}), true reward "
+        f"{told}. {_gain('chipo', str(turns.index[0]), turns.loc['chipo'])}."
     )
 
 
 def _course(row: pd.Series) -> str:
     """What a method's true reward does along its path."""
-    place = f"best ({row['gold']:.2g}) at KL(π‖π_ref) = {row['drift']:.2g} nats and"
     if row["loss_high"] <= FLAT * row["gold"]:
-        return f"{place} stays there"
-    return (
-        f"{place} then falls by {_interval(row, 'loss')}"
-        if row["loss_low"] > 0
-        else f"{place} may fall by {_interval(row, 'loss')}"
-    )
+        return "stays at its best"
+    return FALLS if row["loss_low"] > 0 else "may fall"
 
 
-def _gain(name: str, first: str, row: pd.Series) -> str:
+def _gain(method: str, first: str, row: pd.Series) -> str:
     """A method's best true reward beside the first one's."""
     sure = row["gain_low"] > 0 or row["gain_high"] < 0
-    beside = ("above" if row["gain"] > 0 else "below") if sure else "not surely away from"
-    falls = "but it too falls after" if row["loss_low"] > 0 else "and no fall after it is sure"
-    return f"{_title(name)}'s best is {beside} {_title(first)}'s (by {_interval(row, 'gain')}), {falls}"
-
-
-def _interval(row: pd.Series, name: str) -> str:
-    return f"{row[name]:.2g} [{row[f'{name}_low']:.2g}, {row[f'{name}_high']:.2g}]"
+    beside = f"{short(abs(row['gain']))} nats {'above' if row['gain'] > 0 else 'below'}" if sure else "not surely away from"
+    falls = f"but it too falls after, by {short(row['loss'])}" if row["loss_low"] > 0 else "and no fall after it is sure"
+    return f"{written(method)}'s best, {short(row['gold'])}, is {beside} {written(first)}'s, {falls}"
 
 
 FIGURE = Figure(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import short, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,18 +187,15 @@ def caption(data: pd.DataFrame) -> str:
     rarest = gains.loc[gains.groupby(["curve", "alpha", "beta"])["reference"].idxmin()]
     tempered, equal = (rarest[rarest["curve"] == curve] for curve in ("same α + β", "same β"))
     most = tempered.loc[tempered["gain"].idxmax()]
-    ends = data[data["part"] == "simplex"].sort_values("beta").groupby(["curve", "alpha"])[["p0", "p1", "p2"]].first().max(axis=1)
     return (
-        f"Against RLHF at the same total temperature α + β, RKL gives the more the rarer an action is under π_ref in "
-        f"{_count(tempered)}, up to {np.exp(most['gain']):.3g} times as much at π_ref = {most['reference']:.1g} "
-        f"(α = {most['alpha']:g}, β = {most['beta']:g}), and as β → 0 it stops with at most {ends['rkl'].max():.2f} on one "
-        f"action of the simplex, where RLHF puts {ends['rlhf'].max():.2f}. Against RLHF at the same β, of which RKL is only a "
-        f"tempered copy, that order holds in {_count(equal)}."
+        f"At the same total temperature α + β, RKL's share of an action over RLHF's grows with its rarity under π_ref in "
+        f"{_count(tempered)} settings, up to {short(np.exp(most['gain']))} times at π_ref = {short(most['reference'])}. "
+        f"At the same β, where RKL is only a tempered copy of RLHF, that order holds in {_count(equal)}."
     )
 
 
 def _count(settings: pd.DataFrame) -> str:
-    return f"{int(settings['rarer'].sum())} of {len(settings)} settings"
+    return some(int(settings["rarer"].sum()), len(settings))
 
 
 FIGURE = Figure(

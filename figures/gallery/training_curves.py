@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import figure
-from figures.figure import Figure, Layout, Results
+from figures.figure import Figure, FromResults, Layout, Results
+from figures.words import power, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,18 +27,7 @@ PANELS = {
 ROOM = 0.12
 
 
-@dataclass(frozen=True)
-class Config:
-    """What is read.
-
-    Attributes:
-        results: the folder of the runs' table.
-    """
-
-    results: str = str(figure.RESULTS)
-
-
-def data(config: Config) -> pd.DataFrame:
+def data(config: FromResults) -> pd.DataFrame:
     """One row a panel, policy, data set and step; of policies that need no training, one row a panel.
 
     The oracle advantage is E_π[r*] − E_ref[r*], r* = γ log π*, nats.
@@ -91,19 +79,15 @@ def caption(data: pd.DataFrame) -> str:
     trained = data[data["part"] == "trained"]
     ends = [trained[trained["step"] == trained.groupby("policy")["step"].transform(which)] for which in ("min", "max")]
     first, last = (end.pivot_table("value", "policy", "panel", sort=False) for end in ends)
-    target = data[data["policy"] == "target"].set_index("panel")["value"]
-    advantage, change = last["oracle_advantage"], last - first
+    target = data[data["policy"] == "target"].set_index("panel")["value"]["oracle_advantage"]
+    advantage = last["oracle_advantage"]
     best, worst = advantage.idxmax(), advantage.idxmin()
-    chosen, rejected = change["chosen_logp"], change["rejected_logp"]
-    order = rejected.sort_values()
+    order = (last - first)["rejected_logp"].sort_values()
     return (
-        f"After training on {data['n'].max():.0e} comparisons the true reward's advantage over the reference runs from "
-        f"{advantage[worst]:+.2f} nats ({worst}) to {advantage[best]:+.2f} ({best}), {target['oracle_advantage']:+.2f} being the "
-        f"target's own; {last['accuracy'].idxmax()} ranks {last['accuracy'].max():.1%} of fresh comparisons right, the target "
-        f"{target['accuracy']:.1%}. "
-        f"The log-probability of chosen responses changes by {chosen.min():+.2f} ({chosen.idxmin()}) to {chosen.max():+.2f} nats "
-        f"({chosen.idxmax()}), that of rejected ones by {order.iloc[0]:+.2f} ({order.index[0]}) to {order.iloc[-1]:+.2f} "
-        f"({order.index[-1]}){_as_the_paper(order)}."
+        f"After {power(data['n'].max())} comparisons true reward over the reference's ranges from {advantage[worst]:+.2f} nats "
+        f"({written(worst)}) to {advantage[best]:+.2f} ({written(best)}), with the target's at {target:+.2f}. Log-probabilities "
+        f"of rejected responses {'fall furthest' if order.iloc[0] < 0 else 'rise least'} under {written(order.index[0])} "
+        f"({order.iloc[0]:+.2f} nats){_as_the_paper(order)}."
     )
 
 
@@ -112,17 +96,16 @@ def _as_the_paper(rejected: pd.Series) -> str:
     if "drdo" not in rejected:
         return ""
     if rejected.index[0] == "drdo":
-        return ", furthest under drdo as in the paper"
-    own = "" if rejected.index[-1] == "drdo" else f"; drdo's change by {rejected['drdo']:+.2f}"
-    return f"{own}, where the paper has drdo's fall furthest"
+        return ", as in the paper"
+    return f", where the paper has DRDO's fall furthest (here {rejected['drdo']:+.2f})"
 
 
 FIGURE = Figure(
     name="training-curves",
     title="accuracy, oracle advantage, chosen and rejected log-probabilities against steps of real training runs",
     source="drdo Fig. 4",
-    config=Config(),
-    fast=Config(),
+    config=FromResults(),
+    fast=FromResults(),
     data=data,
     draw=draw,
     caption=caption,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from figures import figure
-from figures.figure import Figure, Layout, Results
+from figures.figure import Figure, FromResults, Layout, Results
+from figures.words import listed, power, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,18 +22,7 @@ RESULTS = Results(
 COLUMNS = ["method", "n", "seed", "forward_kl", "table_forward_kl", "forward_kl_before", "floor", "off_language_mass"]
 
 
-@dataclass(frozen=True)
-class Config:
-    """What is read.
-
-    Attributes:
-        results: the folder of the runs' table.
-    """
-
-    results: str = str(figure.RESULTS)
-
-
-def data(config: Config) -> pd.DataFrame:
+def data(config: FromResults) -> pd.DataFrame:
     """One row a run: forward KL of the transformer and of the table on the same comparisons, nats; and its label."""
     import json
     from pathlib import Path
@@ -75,28 +63,20 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
 
 
 def caption(data: pd.DataFrame) -> str:
-    """How near transformers come to the table, and who reaches the target."""
-    import numpy as np
-
-    means = data.groupby(["method", "label", "n"], sort=False)[["forward_kl", "table_forward_kl", "floor"]].mean().reset_index()
-    first, last = (means[means["n"] == n].set_index("label") for n in (means["n"].min(), means["n"].max()))
-    ratio = last["forward_kl"] / last["table_forward_kl"]
-    shares = ", ".join(f"{ratio[name]:.2f} ({method})" for name, method in last["method"].items())
-    consistent = last.index[last["floor"] <= ZERO]
-    stopping = last.index[last["floor"] > ZERO]
-    gap = np.abs(last["forward_kl"] - last["floor"])[stopping] / last["floor"][stopping]
-    runs = data.groupby("n")["seed"].nunique().iloc[0]
-    fall = ", ".join(
-        f"{name} goes from {first['forward_kl'][name]:.3g} to {last['forward_kl'][name]:.3g} nats" for name in consistent
-    )
-    stop = ", ".join(
-        f"{name} ends at {last['forward_kl'][name]:.3g} nats, {gap[name]:.0%} from its floor of {last['floor'][name]:.3g}"
-        for name in stopping
-    )
+    """Who reaches the target with transformers, and how near the others stop to their floors."""
+    means = data.groupby(["method", "n"], sort=False)[["forward_kl", "floor"]].mean().reset_index()
+    first, last = (means[means["n"] == n].set_index("method") for n in (means["n"].min(), means["n"].max()))
+    begins, ends, floors = first["forward_kl"], last["forward_kl"], last["floor"]
+    consistent, stopping = (list(floors.index[which]) for which in (floors <= ZERO, floors > ZERO))
+    courses = [
+        f"{written(m)} {'falls' if ends[m] < begins[m] else 'rises'} from {short(begins[m])} to {short(ends[m])} nats"
+        for m in consistent
+    ]
+    courses += [f"{written(m)} ends at {short(ends[m])} nats" for m in stopping]
+    gaps = [f"{abs(ends[m] / floors[m] - 1):.0%} from {written(m)}'s exact floor of {short(floors[m])}" for m in stopping]
     return (
-        f"On {last['n'].iloc[0]:.0e} comparisons transformers end at {shares} times the forward KL of the exact table on the "
-        f"same data, in the mean over {runs} data sets. "
-        f"From n = {first['n'].iloc[0]:.0e} on, {'; '.join(part for part in (fall, stop) if part)}."
+        f"In the forward KL of transformers {listed(courses)} by n = {power(means['n'].max())}. "
+        f"{f'That is {listed(gaps)} nats' if stopping else 'None of these methods has a floor'}."
     )
 
 
@@ -104,8 +84,8 @@ FIGURE = Figure(
     name="transformer-consistency",
     title="forward KL of transformers against n, with the exact table's curve laid over it",
     source="unified Theorem 4, on language models",
-    config=Config(),
-    fast=Config(),
+    config=FromResults(),
+    fast=FromResults(),
     data=data,
     draw=draw,
     caption=caption,

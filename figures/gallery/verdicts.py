@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
+from figures.words import listed, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,13 +83,14 @@ def caption(data: pd.DataFrame) -> str:
     """How many hold, and where those that fail are."""
     total, counts = len(data), data["verdict"].value_counts()
     count = {verdict: int(counts.get(verdict, 0)) for verdict in LOOKS}
-    outcome = f"{count['holds-if']} only under an assumption that the text lacks, and {count['fails']} fail"
-    first = f"Of {total} claims {count['holds']} hold as stated, {outcome} ({count['not-checkable']} cannot be checked)."
+    outcome = f"{count['holds-if']} need an assumption that the text lacks, {count['fails']} fail"
     failing = data.loc[data["verdict"] == "fails", "paper"].value_counts()
-    where = ", ".join(f"{number} in {paper}" for paper, number in failing.items()) or "none"
-    surprises = int((data["verdict"] != data["expected"]).sum())
-    second = f"Failures by paper: {where}; {total - surprises} of the {total} verdicts are what we had expected."
-    return f"{first} {second}"
+    where = listed([f"{number} in {paper}" for paper, number in failing.items()]) or "none"
+    expected = int((data["verdict"] == data["expected"]).sum())
+    return (
+        f"Of {total} claims {count['holds']} hold as stated, {outcome} and {count['not-checkable']} cannot be checked. "
+        f"By paper the failures are {where}, and {some(expected, total)} verdicts are as we had expected."
+    )
 
 
 FIGURE = Figure(

@@ -18,6 +18,8 @@ from figures.style import SMALL
 SLOW = {"audit-matrix", "coverage", "degeneracy", "efficiency", "kl-against-n", "length-bias"}
 # The audit's words and the claims' names are many; half a point less than elsewhere stays legible in a wide figure.
 LEAST = SMALL - 0.5
+# Of a caption: what a reader takes in at once; the rest is in the picture.
+MOST_WORDS = 60
 # Periods that end no sentence.
 ABBREVIATIONS = r"\b(?:Figs?|Apps?|Eqs?|Tab|vs|cf|e\.g|i\.e|resp)\."
 
@@ -62,6 +64,7 @@ def boxes(canvas: Any) -> list[tuple[str, Any]]:
 def test_a_caption_is_two_sentences_of_finite_numbers(name):
     caption = registry.get(name).caption(table(name))
     assert len(sentences(caption)) == 2, caption
+    assert len(caption.split()) <= MOST_WORDS, caption
     assert caption == " ".join(caption.split())
     assert caption.endswith(".")
     assert re.search(r"\d", caption)

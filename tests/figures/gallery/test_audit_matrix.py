@@ -68,9 +68,9 @@ def test_the_nearest_to_the_target_stands_on_top(data):
 
 def test_the_caption_holds_the_numbers(data):
     text = FIGURE.caption(data)
-    assert text.startswith(f"Of 2 objectives reward is consistent; the other one stops {closed_forms.rlhf_floor():.2g} nats from")
-    assert "Sensitive to flipped labels are 1 of the 1 consistent and 0 of the 1 others" in text
-    assert "consistent and finite on separable data: none." in text
+    floor = f"{closed_forms.rlhf_floor():.2g} (RLHF) nats"
+    assert text.startswith(f"Of 2 objectives the reward model is consistent, and the rest stops {floor} from the target.")
+    assert "Flipped labels harm 1 of 1 consistent objectives and none of 1 others." in text
     assert text.count(". ") == 1
 
 
@@ -79,5 +79,4 @@ def test_the_caption_follows_other_outcomes(data):
     assert FIGURE.caption(worse).startswith("Of 2 objectives none is consistent")
     better = data.assign(cell=data["cell"].where(~data["property"].isin(["consistent", "separable"]), "yes"))
     text = FIGURE.caption(better)
-    assert "reward and rlhf are consistent." in text
-    assert "consistent and finite on separable data: reward and rlhf." in text
+    assert text.startswith("Of 2 objectives the reward model and RLHF are consistent. Flipped labels harm 1 of 2 consistent")

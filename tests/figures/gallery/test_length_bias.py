@@ -74,16 +74,20 @@ def test_the_caption_sorts_methods_by_their_intervals():
     change = {"dpo": -0.1, "ipo": -0.2, "d-dpo": 0.005, SUBSETS: 0.3}
     text = FIGURE.caption(made_up(against, change))
     assert text.count(". ") == 1
-    assert "On 2 worlds of our tabular twin every method gains at least 0.89 sd" in text
-    assert "less, as the paper says, for dpo and ipo; more for e-dpo (subsets); not told apart for d-dpo." in text
-    assert "At ρ = 0.2 the mean difference from DPO is negative for ipo (-0.10); positive for e-dpo (subsets) (+0.20); " in text
-    assert text.endswith("not told from 0 for d-dpo (+0.00).")
+    assert text.startswith(
+        "Where 20% of labels prefer the longer response, e-DPO (subsets) beats DPO by 0.20 sd and IPO trails it"
+    )
+    assert "trails it by 0.10 sd in oracle reward." in text
+    assert "holds for 2 of 4 methods on 2 worlds of our tabular twin." in text
+    several = FIGURE.caption(made_up({"dpo": 0.0, "ipo": -0.1, "d-dpo": -0.3}, dict.fromkeys(("dpo", "ipo", "d-dpo"), -0.1)))
+    assert "IPO and d-DPO trail DPO by up to 0.30 sd" in several
+    assert "holds for all 3 methods" in several
 
 
 def test_the_caption_does_not_agree_with_the_paper_where_the_data_do_not():
     text = FIGURE.caption(made_up({"dpo": 0.0, "ipo": 0.0}, {"dpo": 0.1, "ipo": 0.1}))
-    assert "the gain is more for dpo and ipo. " in text
-    assert "as the paper says" not in text
+    assert "no method surely differs from DPO" in text
+    assert "holds for none of 2 methods" in text
 
 
 def test_the_picture_holds_the_means_and_their_bands(table):

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from figures.build import render
-from figures.gallery.oracle_advantage import FIGURE, Config
+from figures.figure import FromResults
+from figures.gallery.oracle_advantage import FIGURE
 from tests.figures.gallery import curves
 
 LAST = max(curves.STEPS)
@@ -13,7 +14,7 @@ LAST = max(curves.STEPS)
 
 @pytest.fixture
 def data(tmp_path):
-    return FIGURE.data(Config(curves.write(tmp_path)))
+    return FIGURE.data(FromResults(curves.write(tmp_path)))
 
 
 @pytest.mark.parametrize("temperature", [1.0, *curves.TEMPERATURES])
@@ -67,13 +68,16 @@ def test_what_is_said_follows_the_numbers(data):
     said = FIGURE.caption(data)
     assert said.count(". ") == 1
     for words in (
-        "dpo gains the most true reward over supervised training (+0.61 nats, against +0.31 for drdo; means of 3 data sets)",
-        "it gains +0.91 nats where the target itself gains -0.10",
-        "not dpo but drdo is the nearest to the target (0.1 against 0.2 nats of forward KL)",
+        "DPO gains the most true reward over supervised training, +0.61 nats at temperature 1.",
+        "over the reference DPO gains +0.91 where the target itself gains -0.10",
+        "Nearest to the target in forward KL is DRDO (0.10 nats against 0.20 for DPO)",
     ):
         assert words in said, said
+    equal = data.assign(advantage=data["advantage"].where(data["policy"] != "drdo", data["advantage"].max()))
+    equal.loc[(equal["policy"] == "dpo") & (equal["panel"] == "sft"), "advantage"] = data["advantage"].max() - 1e-4
+    assert FIGURE.caption(equal).startswith("DRDO and DPO gain the most")
 
 
 def test_it_says_so_if_the_best_is_the_nearest(data):
     nearer = data.assign(forward_kl=data["forward_kl"].where(data["policy"] != "dpo", 0.01))
-    assert "and dpo is also the nearest to the target" in FIGURE.caption(nearer)
+    assert "Nearest to the target in forward KL is also DPO (0.010 nats)" in FIGURE.caption(nearer)

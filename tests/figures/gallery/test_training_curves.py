@@ -3,13 +3,14 @@
 import pytest
 
 from figures.build import render
-from figures.gallery.training_curves import FIGURE, PANELS, Config
+from figures.figure import FromResults
+from figures.gallery.training_curves import FIGURE, PANELS
 from tests.figures.gallery import curves
 
 
 @pytest.fixture
 def data(tmp_path):
-    return FIGURE.data(Config(curves.write(tmp_path)))
+    return FIGURE.data(FromResults(curves.write(tmp_path)))
 
 
 def test_the_table_is_what_was_measured(data):
@@ -55,30 +56,26 @@ def test_what_is_said_follows_the_numbers(tmp_path, data):
     said = FIGURE.caption(data)
     assert said.count(". ") == 1
     for words in (
-        "+0.30 nats (sft) to +0.91 (dpo), -0.10 being the target's own",
-        "dpo ranks 65.0% of fresh comparisons right, the target 75.0%",
-        "changes by +0.06 (dpo) to +0.15 nats (sft)",
-        "by -0.90 (dpo) to -0.30 (sft); drdo's change by -0.60, where the paper has drdo's fall furthest.",
+        "ranges from +0.30 nats (SFT) to +0.91 (DPO), with the target's at -0.10.",
+        "fall furthest under DPO (-0.90 nats), where the paper has DRDO's fall furthest (here -0.60).",
     ):
         assert words in said, said
     slopes = {**curves.SLOPES, "drdo": (0.9, 0.04, -0.1, -0.5)}
-    said = FIGURE.caption(FIGURE.data(Config(curves.write(tmp_path, curves.rows(slopes)))))
+    said = FIGURE.caption(FIGURE.data(FromResults(curves.write(tmp_path, curves.rows(slopes)))))
     for words in (
-        "(sft) to +",
-        "(drdo), -0.10",
-        "-0.30 (drdo) to +0.15 nats (sft)",
-        "by -1.50 (drdo) to -0.30 (sft), furthest under drdo as in the paper.",
+        "(DRDO), with the target's at -0.10.",
+        "fall furthest under DRDO (-1.50 nats), as in the paper.",
     ):
         assert words in said, said
 
 
 def test_least_under_drdo_is_said_once(tmp_path):
     slopes = {**curves.SLOPES, "drdo": (0.2, 0.04, 0.04, -0.05)}
-    said = FIGURE.caption(FIGURE.data(Config(curves.write(tmp_path, curves.rows(slopes)))))
-    assert said.endswith("by -0.90 (dpo) to -0.15 (drdo), where the paper has drdo's fall furthest.")
+    said = FIGURE.caption(FIGURE.data(FromResults(curves.write(tmp_path, curves.rows(slopes)))))
+    assert said.endswith("under DPO (-0.90 nats), where the paper has DRDO's fall furthest (here -0.15).")
     without = {name: slope for name, slope in slopes.items() if name != "drdo"}
-    said = FIGURE.caption(FIGURE.data(Config(curves.write(tmp_path, curves.rows(without)))))
-    assert said.endswith("by -0.90 (dpo) to -0.30 (sft).")
+    said = FIGURE.caption(FIGURE.data(FromResults(curves.write(tmp_path, curves.rows(without)))))
+    assert said.endswith("fall furthest under DPO (-0.90 nats).")
 
 
 def test_a_table_of_other_temperatures_only_at_the_end(data):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from figures.build import render
-from figures.gallery.transformer_consistency import COLUMNS, FIGURE, Config
+from figures.figure import FromResults
+from figures.gallery.transformer_consistency import COLUMNS, FIGURE
 
 SIZES, SEEDS, START = (1000, 100_000), (0, 1, 2), 0.35
 FLOORS = {"pmle": 0.0, "dpo": 0.2, "drdo": 0.02}
@@ -29,7 +30,7 @@ def _runs() -> pd.DataFrame:
 @pytest.fixture
 def data(tmp_path):
     _runs().to_parquet(tmp_path / "consistency.parquet")
-    return FIGURE.data(Config(str(tmp_path)))
+    return FIGURE.data(FromResults(str(tmp_path)))
 
 
 def test_one_row_a_run_as_it_was_written(data):
@@ -60,15 +61,18 @@ def test_what_is_said_follows_the_numbers(data):
     said = FIGURE.caption(data)
     assert said.count(". ") == 1
     for words in (
-        "On 1e+05 comparisons transformers end at 1.50 (pmle), 1.50 (dpo), 1.50 (drdo) times the forward KL of the exact table",
-        "in the mean over 3 data sets",
-        "pmle, β = 0 goes from 0.202 to 0.00152 nats",
-        "dpo, β = 1 ends at 0.302 nats, 51% from its floor of 0.2",
-        "drdo ends at 0.0315 nats, 58% from its floor of 0.02",
+        "PMLE falls from 0.20 to 0.0015 nats",
+        "DPO ends at 0.30 nats and DRDO ends at 0.032 nats by n = 1e5.",
+        "51% from DPO's exact floor of 0.20 and 58% from DRDO's exact floor of 0.020 nats.",
     ):
         assert words in said, said
 
 
 def test_a_study_of_consistent_methods_only(data):
     said = FIGURE.caption(data[data["method"] == "pmle"])
-    assert said.endswith("pmle, β = 0 goes from 0.202 to 0.00152 nats.")
+    assert (
+        said
+        == "In the forward KL of transformers PMLE falls from 0.20 to 0.0015 nats by n = 1e5. None of these methods has a floor."
+    )
+    worse = data.assign(forward_kl=data["forward_kl"].where(data["n"] < data["n"].max(), 1.0))
+    assert "PMLE rises from 0.20 to 1.0 nats" in FIGURE.caption(worse)

@@ -82,11 +82,11 @@ def test_names_fit_their_cells(data):
 def test_the_caption_counts(data, recorded):
     text, count = FIGURE.caption(data), Counter(recorded.values())
     assert f"Of {len(recorded)} claims {count['holds']} hold as stated" in text
-    assert f"{count['holds-if']} only under an assumption" in text
-    assert f"{count['fails']} fail ({count['not-checkable']} cannot be checked)" in text
+    assert f"{count['holds-if']} need an assumption" in text
+    assert f"{count['fails']} fail and {count['not-checkable']} cannot be checked" in text
     assert text.count(". ") == 1
 
 
 def test_the_caption_follows_the_verdicts(data):
     text = FIGURE.caption(data.assign(verdict="holds", expected="fails"))
-    assert "Failures by paper: none; 0 of" in text
+    assert "By paper the failures are none, and none of" in text
