@@ -11,6 +11,7 @@ import typer
 
 from theory.cli import options, program
 from theory.cli.console import cell, print_json, print_table
+from theory.cli.progress import Bar
 from theory.errors import UserError
 from theory.process import keep_memory
 
@@ -155,18 +156,11 @@ def _writer(out: Path | None) -> Any:
 
 def _with_bar(built: Any, total: int) -> list[Built]:
     """All that is built, with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     found = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    # Where there is no terminal, even a bar that vanishes leaves an empty line.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("drawing", total=total)
+    with Bar("drawing", total) as bar:
         for one in built:
             found.append(one)
-            progress.update(bar, advance=1, description=one.name)
+            bar.advance(what=one.name)
     return found
 
 

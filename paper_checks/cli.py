@@ -10,6 +10,7 @@ import typer
 
 from theory.cli import options, program
 from theory.cli.console import print_json, print_table
+from theory.cli.progress import Bar
 from theory.process import keep_memory
 
 if TYPE_CHECKING:
@@ -81,18 +82,13 @@ def run(
 
 def _run(selected: list[Any], jobs: int | None) -> list[Result]:
     """The results in the order of ``selected``, with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from paper_checks.run import check_all
 
     found = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("checking", total=len(selected))
+    with Bar("checking", len(selected)) as bar:
         for result in check_all(selected, jobs):
             found[result.claim.id] = result
-            progress.update(bar, advance=1, description=result.claim.id)
+            bar.advance(what=result.claim.id)
     return [found[claim.id] for claim in selected]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from theory.cli import options
 from theory.cli.console import number, print_json, print_table
+from theory.cli.progress import Bar
 
 if TYPE_CHECKING:
     from llm.scoring.job import Report
@@ -48,8 +49,8 @@ def score(
     job = Job(tuple(model), kind, max_length, batch_size, dtype, trust_remote_code, chat_template)
     datasets.disable_progress_bars()  # ours is enough
     transformers.utils.logging.disable_progress_bar()
-    with _Bar() as bar:
-        report = compute(load_preferences(data, split=split), job, out, bar.advance)
+    with Bar("score", silent=bool(_rank())) as bar:
+        report = compute(load_preferences(data, split=split), job, out, bar.reach)
     if _rank():
         return  # the first of several processes speaks for all
     if json:
@@ -61,27 +62,6 @@ def score(
 def _rank() -> int:
     """Which of several processes this is."""
     return int(os.environ.get("RANK", "0"))
-
-
-class _Bar:
-    """A progress bar on the terminal; silent elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = ("score", BarColumn(), MofNCompleteColumn(), "pairs", TimeElapsedColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal or bool(_rank()))
-        self.progress.__enter__()
-        self.task = self.progress.add_task("score", total=None)
-        return self
-
-    def advance(self, done: int, total: int) -> None:
-        self.progress.update(self.task, completed=done, total=total)
-
-    def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)
 
 
 def _print(report: Report) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from theory.cli import options
+from theory.cli.progress import Bar
 from theory.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,34 +103,10 @@ def run(study: Study, out: Path, jobs: int, *, json: bool, job: Job | None = Non
         if sys.stderr.isatty() or not json:
             typer.echo(f"… {text}", err=True)
 
-    with _Bar() as bar:
+    with Bar("training") as bar:
         done = run_study(study, out, jobs=jobs, say=say, expect=bar.expect, report=bar.advance, job=job)
     if done.broken:
         typer.echo(f"{done.broken} results files were half-written and were computed again", err=True)
     if done.before:
         typer.echo(f"{done.before} of {done.total} runs were there already", err=True)
     return done
-
-
-class _Bar:
-    """A progress bar on the terminal; silent elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = ("training", BarColumn(), MofNCompleteColumn(), "runs", TimeElapsedColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.progress.__enter__()
-        self.task = self.progress.add_task("training", total=None)
-        return self
-
-    def expect(self, missing: int) -> None:
-        self.progress.update(self.task, total=missing)
-
-    def advance(self, runs: int) -> None:
-        self.progress.advance(self.task, runs)
-
-    def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)

@@ -10,6 +10,7 @@ import typer
 from theory.cli import options
 from theory.cli.console import cell, print_answers, print_json, print_table
 from theory.cli.groups import World, grouped
+from theory.cli.progress import Bar
 from theory.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,18 +122,13 @@ def _scan(chosen: Objective, text: str) -> tuple[str, list[float]]:
 
 
 def _run(subject: Subject) -> Audit:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from theory.audit.run import SECTIONS, audit
     from theory.process import use_threads
 
     use_threads(subject.instance.vocab, subject.instance.contexts)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("auditing", total=len(SECTIONS))
+    with Bar("auditing", len(SECTIONS)) as bar:
         done = iter(range(len(SECTIONS) + 1))
-        return audit(subject, lambda title: progress.update(bar, completed=next(done), description=title))
+        return audit(subject, lambda title: bar.reach(next(done), what=title))
 
 
 def _report(made: Audit, html: Path | None, *, tables: bool, json: bool) -> None:

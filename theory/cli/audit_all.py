@@ -11,6 +11,7 @@ import typer
 
 from theory.cli.audit import MATRIX_TITLE
 from theory.cli.console import plain, print_json, print_table
+from theory.cli.progress import Bar
 from theory.errors import UserError
 from theory.files import write_whole
 
@@ -64,20 +65,15 @@ def _folder(out: Path | None) -> Path | None:
 
 def _audits(instance: Instance, fitting: Options, seed: int, out: Path | None, jobs: int) -> list[dict[str, Any]]:
     """The records in alphabetical order, kept ones not computed again, with a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from theory.objectives import names
 
     every = names()
     found = {name: record for name in every if (record := _kept(out, name, instance, fitting, seed)) is not None}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("auditing", total=len(every), completed=len(found))
+    with Bar("auditing", len(every), len(found)) as bar:
         for record in _compute([name for name in every if name not in found], instance, fitting, seed, jobs):
             found[record["method"]] = record
             _keep(out, record, instance, fitting, seed)
-            progress.update(bar, advance=1, description=record["method"])
+            bar.advance(what=record["method"])
     return [found[name] for name in every]
 
 

@@ -10,6 +10,7 @@ import typer
 from theory.cli import options
 from theory.cli.console import floor_text, number, print_json, print_table
 from theory.cli.groups import Fitting, World, grouped
+from theory.cli.progress import Bar
 from theory.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def sweep(
     settings = [fitting.settings(o, _own(o, objectives, context.args), seed, beta=_beta(o, fitting.beta)) for o in objectives]
     plan = Plan(world.load(), tuple(settings), parse_sizes(n), seeds, seed)
     store = Store(out)
-    with _Bar() as bar:
+    with Bar("sweep") as bar:
         before = run_sweep(plan, store, jobs=jobs, backend=backend, expect=bar.expect, report=bar.advance)
     _tell(before)
     names = [chunk.name for chunk in plan.chunks()]
@@ -106,30 +107,6 @@ def _beta(objective: Any, beta: str | None) -> str | None:
     """A number for β applies to the methods that have one; the others keep their own rule."""
     has = any(p.name == "beta" for p in objective.hyperparameters)
     return beta if has or beta in ("best", "validation") else None
-
-
-class _Bar:
-    """A progress bar on the terminal; silent elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = ("sweep", BarColumn(), MofNCompleteColumn(), "chunks", TimeElapsedColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.progress.__enter__()
-        self.task = self.progress.add_task("sweep", total=None)
-        return self
-
-    def expect(self, missing: int) -> None:
-        self.progress.update(self.task, total=missing)
-
-    def advance(self, chunks: int) -> None:
-        self.progress.advance(self.task, chunks)
-
-    def __exit__(self, *error: Any) -> None:
-        self.progress.__exit__(*error)
 
 
 def _tell(before: Any) -> None:
