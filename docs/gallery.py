@@ -20,7 +20,7 @@ PRINT = ROOT / "pictures"
 # Of the record of a figure, what the pages show.
 KEPT = ("figure", "title", "source", "caption", "fast", "version")
 # Dots per inch with which lines and six-point text stay sharp in a small file.
-DPI = 200
+DPI = 160
 
 HEADER = """# The figures
 
