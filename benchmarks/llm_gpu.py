@@ -23,7 +23,6 @@ from llm.plan.compute import GPUS
 from llm.plan.shapes import FACTS, FAMILIES, Fact, Shape
 from llm.trainers.collator import PairCollator
 from llm.trainers.online import FreshKL
-from theory.objectives import get
 
 MODELS = ("EleutherAI/pythia-2.8b-deduped", "facebook/opt-1.3b")
 GOAL = 0.4
@@ -117,7 +116,7 @@ def _measured(fact: Fact, case: Case, sizes: Sizes) -> dict[str, Any]:
         trainer.add_callback(clock)
         trainer.train()
     seconds = clock.seconds / (sizes.steps - sizes.warm)
-    sequences, samples = sizes.pairs * len(_sides(case.method)), sizes.pairs * case.fresh
+    sequences, samples = sizes.pairs * (1 if trainer.treatment.one_sided else 2), sizes.pairs * case.fresh
     completions = sequences * sizes.completion + samples * sizes.sampled
     tokens = (sequences + samples) * sizes.prompt + completions
     shape = FAMILIES[fact["model_type"]](fact)
@@ -138,11 +137,6 @@ def _measured(fact: Fact, case: Case, sizes: Sizes) -> dict[str, Any]:
 def _flops(shape: Shape, tokens: int, completions: int) -> float:
     """6·N·tokens (Kaplan et al. 2020 §2.1), the LM head's share on completions alone: that is where it is used."""
     return 6.0 * (shape.linear_weights * tokens + shape.table * completions)
-
-
-def _sides(method: str) -> set[str]:
-    """The responses that an objective reads: chosen, or both."""
-    return {name.rpartition("_")[2] for name in get(method).inputs}
 
 
 def _trainer(fact: Fact, case: Case, sizes: Sizes, folder: Path) -> Any:

@@ -16,7 +16,7 @@ from figures.drawing import FORMATS, render
 from figures.figure import Figure
 from theory import __version__
 from theory.errors import UserError, nearest
-from theory.files import write_whole
+from theory.files import write_whole, writing
 from theory.process import keep_memory
 
 
@@ -113,7 +113,7 @@ def build_all(names: Sequence[str], order: Order, jobs: int) -> Iterator[Built]:
         else:
             yield done
     yield from _build_alone(todo, order) if len(todo) < 2 or jobs == 1 else _build_together(todo, order, jobs)
-    with cache.writable("--out", order.out):
+    with writing("--out", order.out):
         page.write(order.out)
 
 
@@ -137,15 +137,16 @@ def _build_together(names: Sequence[str], order: Order, jobs: int) -> Iterator[B
             remedy = "a process was killed, perhaps for want of memory: run again with --jobs 1; what is done is kept"
             raise UserError("--jobs", jobs, remedy) from None
     if refused:  # only now, so that the others are built
-        raise UserError(*refused[0])
+        raise refused[0]
 
 
-def _work(name: str, order: Order) -> Built | tuple[str, object, str]:
+def _work(name: str, order: Order) -> Built | UserError:
+    """A figure built, or why it is refused: returned, so that the others go on."""
     keep_memory()
     try:
         return build(name, order)
-    except UserError as error:  # an error of several arguments does not survive the way between processes
-        return error.argument, error.value, error.remedy
+    except UserError as error:
+        return error
 
 
 def build(name: str, order: Order) -> Built:
@@ -166,7 +167,7 @@ def build(name: str, order: Order) -> Built:
         error.add_note(f"while building the figure {name}")
         raise
     files = order.files(name)
-    with cache.writable("--out", order.out):
+    with writing("--out", order.out):
         order.out.mkdir(parents=True, exist_ok=True)
         for file in files:
             write_whole(file, partial(drawing.save, drawn, file.suffix[1:]))

@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from figures import code
 from figures.figure import Figure
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +99,7 @@ def fetch(figure: Figure, config: Any, folder: Path) -> Found:
             _check_results(results_file(figure, config), figure.results.command)
         try_writing("--cache", path.parent)
         data = figure.data(config)
-        with writable("--cache", folder):
+        with writing("--cache", folder):
             _write(path, data.to_parquet())
     import pandas as pd
 
@@ -131,19 +129,10 @@ def _sum(path: Path) -> Path:
 
 def try_writing(argument: str, folder: Path) -> None:
     """Make a folder and find out whether it takes files, before any work; raises `UserError`."""
-    with writable(argument, folder):
+    with writing(argument, folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-@contextmanager
-def writable(argument: str, path: Path) -> Iterator[None]:
-    """Say in one line that a place cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error
 
 
 def _check_results(path: Path, command: str) -> None:

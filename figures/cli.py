@@ -54,7 +54,7 @@ def build(
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures, captions and records.")] = Path("pictures"),
     cache: Cache = None,
     results: Results = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes; -1 for one a core.")] = -1,
+    jobs: options.Jobs = -1,
     json: options.Json = False,
 ) -> None:
     """Draw figures, and a page of all in the folder; what is up to date is left alone, what was computed stays."""
@@ -134,8 +134,7 @@ def _writer(out: Path | None) -> Any:
     """What writes a table into a file of that ending; raises `UserError`."""
     if out is None:
         return None
-    from figures.cache import writable
-    from theory.files import write_whole
+    from theory.files import write_whole, writing
 
     options.writable("--out", out)
     kinds: dict[str, Any] = {
@@ -148,7 +147,7 @@ def _writer(out: Path | None) -> Any:
         raise UserError("--out", out, f"must end in {', '.join(kinds)}")
 
     def write(table: Any) -> None:
-        with writable("--out", out):
+        with writing("--out", out):
             write_whole(out, lambda path: kind(table, path))
 
     return write

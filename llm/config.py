@@ -105,6 +105,11 @@ class Config:
     training: dict[str, Any]
     model: dict[str, Any]
 
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters are trained; QLoRA does so by nature."""
+        return bool(self.model.get("use_peft") or self.run.quantization)
+
     def flat(self) -> dict[str, Any]:
         """All that was given, and our own defaults, as one mapping for a file beside the weights."""
         return {**dataclasses.asdict(self.run), **self.hyper, **self.training, **self.model}
@@ -188,7 +193,7 @@ def resolve(given: Mapping[str, Any]) -> Config:
                 break
         else:
             every = {*own, *run_keys(), *training_keys(), *model_keys()}
-            raise UserError(_flag(raw), None, "is no key of a run; " + nearest(key, every))
+            raise UserError(flag(raw), None, "is no key of a run; " + nearest(key, every))
     objective.resolve(parts["hyper"])
     run = RunArguments(**parts["run"])
     _check(run)
@@ -208,18 +213,19 @@ def _check(run: RunArguments) -> None:
     for name, words in (("logp", ("sum", "mean")), ("kl", KL_WORDS), ("oracle", ("learned", "true"))):
         value = getattr(run, name)
         if value not in words:
-            raise UserError(_flag(name), value, nearest(str(value), words) + f" (choices: {', '.join(words)})")
+            raise UserError(flag(name), value, nearest(str(value), words) + f" (choices: {', '.join(words)})")
     if run.gamma <= 0:
         raise UserError("--gamma", run.gamma, "must be positive")
     for name in ("kl_new_tokens", "comparisons", "num_processes"):
         value = getattr(run, name)
         if value is not None and value < 1:
-            raise UserError(_flag(name), value, "must be at least 1")
+            raise UserError(flag(name), value, "must be at least 1")
     if run.num_processes is not None and run.accelerate_config is None:
         raise UserError("--num-processes", run.num_processes, "needs --accelerate-config: multi_cpu, multi_gpu, zero2, …")
 
 
-def _flag(key: str) -> str:
+def flag(key: str) -> str:
+    """A key as an option."""
     return "--" + key.replace("_", "-")
 
 
@@ -229,7 +235,7 @@ def _number(key: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise UserError(_flag(key), value, "must be a number") from None
+        raise UserError(flag(key), value, "must be a number") from None
 
 
 def coerce(key: str, value: Any, hint: Any) -> Any:
@@ -240,7 +246,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     if value is None and type(None) in typing.get_args(hint):
         return None
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(_flag(key), value, "must be finite")
+        raise UserError(flag(key), value, "must be finite")
     if bool in kinds and isinstance(value, bool):
         return value
     if int in kinds and isinstance(value, float) and value == int(value) and float not in kinds:
@@ -254,7 +260,7 @@ def coerce(key: str, value: Any, hint: Any) -> Any:
     if not {int, float, bool} & set(kinds) or (str in kinds and isinstance(value, str)):
         return value
     wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-    raise UserError(_flag(key), value, f"must be of type {wanted}")
+    raise UserError(flag(key), value, f"must be of type {wanted}")
 
 
 def _parsed(key: str, text: str) -> Any:

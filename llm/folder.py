@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +145,3 @@ def write(out: Path, record: dict[str, Any]) -> None:
     """Write the record, whole or not at all."""
     text = json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
     write_whole(out / RECORD, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-@contextmanager
-def writable(out: Path) -> Iterator[None]:
-    """Say in one line that the directory, or the disk, cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError("--output-dir", out, f"cannot be written: {error.strerror or error}") from error

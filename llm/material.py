@@ -56,7 +56,7 @@ def material_of(config: Config) -> Material:
 
 def _read(config: Config, source: str, **options: Any) -> Dataset:
     """Preferences; or demonstrations, on both sides, for an objective that reads no rejected response."""
-    if any(name.endswith("_rejected") for name in config.objective.inputs):
+    if config.objective.reads_rejected:
         return load_preferences(source, adapter=config.run.adapter, **options)
     found = load_demonstrations(source, adapter=config.run.adapter, **options)
     return found.add_column("rejected", found["completion"][:]).rename_column("completion", "chosen")

@@ -24,6 +24,7 @@ from llm.trainers.online import FreshKL
 from llm.trainers.preference import PreferenceTrainer
 from llm.trainers.progress import Progress
 from theory.errors import UserError
+from theory.files import writing
 from theory.objectives import Objective
 
 __all__ = ["Material", "Say", "material_of", "policy", "train", "treatment_of"]
@@ -51,7 +52,7 @@ def train(config: Config, material: Material, out: Path, say: Say = lambda text:
     if config.run.resume is not None:
         folder.same_run(out, _record(config, material))
     PartialState().wait_for_everyone()  # nobody writes into the directory before all have looked
-    with folder.writable(out):
+    with writing("--output-dir", out):
         trainer = _trainer(config, material, arguments, out, say)
         record = {**_record(config, material), "pairs": len(trainer.train_dataset), "least_over": trainer.least_over}  # type: ignore[arg-type]
         first = trainer.accelerator.is_main_process
@@ -83,7 +84,7 @@ def _trainer(config: Config, material: Material, arguments: DPOConfig, out: Path
     if held_out is not None:
         held_out = preparation.ready(held_out, "eval", run.eval_scores)
     online = _fresh_kl(config, material.model, tokenizer)
-    with _refused():
+    with refused():
         trainer = PreferenceTrainer(
             treatment=dataclasses.replace(treatment, online_kl=online),
             model=policy(config, material.model),
@@ -125,35 +126,30 @@ def _arguments(config: Config, material: Material, out: Path) -> DPOConfig:
         given.setdefault(f"activation_{name}", given.pop(f"gradient_{name}", default))
     if given.get("eval_strategy", "no") != "no" and material.evaluation is None:
         raise UserError("--eval-strategy", given["eval_strategy"], "needs --eval-data")
-    with _refused():
+    with refused():
         return DPOConfig(**given)
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
-    """What TRL refuses becomes one line."""
+def refused(argument: str = "--config", value: object = None) -> Iterator[None]:
+    """What TRL refuses becomes one line, of an argument."""
     try:
         yield
     except UserError:
         raise
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise UserError("--config", None, "TRL refuses it: " + (str(error).strip() or repr(error)).split("\n")[0]) from error
+        raise UserError(argument, value, "TRL refuses it: " + (str(error).strip() or repr(error)).split("\n")[0]) from error
 
 
 def _adapters(config: Config, objective: Objective) -> Any:
     """LoRA's configuration, or None for full fine-tuning."""
     given = config.model
-    if not _adapted(config):
+    if not config.adapted:
         return None
     chosen = {short: given[key] for short, key in _LORA.items() if key in given}
     if chosen.get("target_modules") == ["all-linear"]:
         chosen["target_modules"] = "all-linear"  # PEFT's word for all, where a list would name them
     return peft_config(reward_head=objective.reads("student_reward"), **chosen)
-
-
-def _adapted(config: Config) -> bool:
-    """Whether adapters are trained; QLoRA does so by nature."""
-    return bool(config.model.get("use_peft") or config.run.quantization)
 
 
 _LORA = {"r": "lora_r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "lora_target_modules"}
@@ -164,7 +160,7 @@ def _fresh_kl(config: Config, name: str, tokenizer: PreTrainedTokenizerBase) -> 
     if not float(treatment_of(config).coefficients.kl) or config.run.kl == "offline":
         return None
     reference = None
-    if not _adapted(config):
+    if not config.adapted:
         reference = load_policy(name, dtype=config.model.get("dtype") or "float32", trust_remote_code=trusted(config))
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     return FreshKL(reference, None, int(eos), int(pad), config.run.kl_new_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -16,6 +17,10 @@ class UserError(ValueError):
     def __init__(self, argument: str, value: object, remedy: str):
         self.argument, self.value, self.remedy = argument, value, remedy
         super().__init__(f"{argument} {value}: {remedy}" if value is not None else f"{argument}: {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is unpickled from its message alone, and so would not survive the way between processes.
+        return type(self), (self.argument, self.value, self.remedy)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

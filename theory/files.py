@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from theory.errors import UserError
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -33,3 +35,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+@contextlib.contextmanager
+def writing(argument: str, path: str | Path) -> Iterator[None]:
+    """Say in one line, as `UserError`, that the folder or the disk refuses what is written to ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error

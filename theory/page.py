@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from theory import __version__
-from theory.errors import UserError
+from theory.files import writing
 
 SHARED = Path(__file__).parent / "templates"
 
@@ -23,7 +23,5 @@ def write(path: Path, template: Path, argument: str = "--html", **content: Any) 
         lstrip_blocks=True,
     )
     text = environment.get_template(template.name).render(version=__version__, **content)
-    try:
+    with writing(argument, path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error

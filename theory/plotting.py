@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.errors import UserError
+from theory.files import writing
 from theory.sweeps.summary import Curve, curves
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def picture(
     draw_curves(axes, curves(rows), constant, mark)
     axes.set_title(title, fontsize=10)
     figure.text(0.01, 0.005, "lines: mean over data sets; bands: 10th–90th percentile; dotted: floor at n = ∞", fontsize=6.5)
-    try:
+    with writing(argument, path):
         figure.savefig(path, dpi=160)
-    except OSError as error:
-        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error
 
 
 def check_format(path: str | Path, argument: str) -> Path:

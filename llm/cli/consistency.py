@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llm.cli.study import Beta, Jobs, Logp, Methods, Training, World, check_jobs, keys, run, words
+from llm.cli.study import Beta, Logp, Methods, Training, World, keys, run, words
 from theory.cli import options
 from theory.cli.console import floor_text, number, print_json, print_table
 from theory.cli.groups import grouped
@@ -38,7 +38,7 @@ def consistency(
     oracle: options.Oracle = "learned",
     logp: Logp = "sum",
     picture: Annotated[Path | None, typer.Option("--picture", help="Picture (.png, .pdf, .svg); OUT/consistency.png.")] = None,
-    jobs: Jobs = -1,
+    jobs: options.Jobs = -1,
     world: World,
     training: Training,
     json: options.Json = False,
@@ -54,7 +54,7 @@ def consistency(
 
     options.writable("--picture", picture)
     drawn = check_format(picture or out / "consistency.png", "--picture")
-    check_jobs(jobs)
+    options.check_jobs(jobs)
     sizes = tuple(int(size) for size in parse_sizes(n))
     given = {**training.given, **keys(context.args)}
     from llm.consistency.methods import methods_of

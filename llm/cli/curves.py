@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm.cli.study import Beta, Jobs, Logp, Methods, Training, World, check_jobs, keys, run, words
+from llm.cli.study import Beta, Logp, Methods, Training, World, keys, run, words
 from theory.cli import options
 from theory.cli.console import number, print_json, print_table
 from theory.cli.groups import grouped
@@ -33,7 +33,7 @@ def curves(
     beta: Beta = "auto",
     oracle: options.Oracle = "learned",
     logp: Logp = "sum",
-    jobs: Jobs = -1,
+    jobs: options.Jobs = -1,
     world: World,
     training: Training,
     json: options.Json = False,
@@ -47,7 +47,7 @@ def curves(
     """
     from theory.cli.sweep import parse_sizes
 
-    check_jobs(jobs)
+    options.check_jobs(jobs)
     sizes = tuple(int(size) for size in parse_sizes(n))
     given = {**training.given, **keys(context.args)}
     from llm.consistency.methods import methods_of

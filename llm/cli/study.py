@@ -28,7 +28,6 @@ Beta = Annotated[
     ),
 ]
 Logp = Annotated[str, typer.Option("--logp", help="sum, or mean over tokens, of log-probabilities in the loss.")]
-Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one a core.")]
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,6 @@ def keys(given: list[str]) -> dict[str, str]:
             raise UserError(name, None, "needs a value")
         found[name[2:].replace("-", "_")] = value if equals else rest.pop(0)
     return found
-
-
-def check_jobs(jobs: int) -> None:
-    """Raise `UserError` for a number of processes that is none."""
-    if jobs == 0:
-        raise UserError("--jobs", jobs, "must be a number of processes, or -1 for one a core")
 
 
 def run(study: Study, out: Path, jobs: int, *, json: bool, job: Job | None = None) -> Done:

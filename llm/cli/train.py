@@ -113,9 +113,11 @@ def _one_source(given: dict[str, Any]) -> None:
         unused, remedy = WORLD_KEYS, "is of the known-target world: leave out --data"
     else:
         unused, remedy = DATA_KEYS, "needs --data: the known-target world has its own"
+    from llm.config import flag
+
     for key in unused:
         if given.get(key) is not None:
-            raise UserError("--" + key.replace("_", "-"), given[key], remedy)
+            raise UserError(flag(key), given[key], remedy)
 
 
 def _run(config: Config, out: Path, *, json: bool) -> dict[str, Any]:

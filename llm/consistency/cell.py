@@ -13,15 +13,16 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from trl import DPOConfig
 
+from llm.config import flag
 from llm.consistency import table
 from llm.consistency.data import Comparisons, Pairs
 from llm.consistency.study import DEFAULTS, Cell
 from llm.consistency.trainer import ExactKL, WorldTrainer, all_sequences
 from llm.models.load import load_policy, load_tokenizer
+from llm.run import refused
 from llm.trainers.preference import Treatment
 from llm.trainers.schedule import Schedule
 from llm.world.exact import all_logps, report
-from theory.errors import UserError
 from theory.instances.tabular import Array
 from theory.sweeps.plan import configuration
 
@@ -103,15 +104,13 @@ def arguments(cell: Cell, out: str) -> DPOConfig:
     every = cell.study.arguments(cell.method)
     # Each that was given by itself first, to name the one that is unfit.
     for key, value in cell.study.training.items():
-        _arguments("--" + key.replace("_", "-"), value, {**DEFAULTS, key: value}, out)
+        _arguments(flag(key), value, {**DEFAULTS, key: value}, out)
     return _arguments("--methods", cell.method.objective.name, {**every, "seed": cell.seed}, out)
 
 
 def _arguments(option: str, value: Any, given: dict[str, Any], out: str) -> DPOConfig:
-    try:
+    with refused(option, value):
         return DPOConfig(output_dir=out, **given)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise UserError(option, value, "TRL refuses it: " + str(error).split("\n")[0]) from error
 
 
 def _scores(reference: Array, rewards: Array | None) -> dict[str, Array]:

@@ -54,7 +54,7 @@ def _refuse(given: Mapping[str, Any], resolved: config.Config) -> None:
     for key in given:
         if key in resolved.model or key.startswith(UNFIT) or (key in config.run_keys() and key not in _names(resolved.objective)):
             remedy = "has no meaning for llm consistency and llm curves; llm train takes it"
-            raise UserError("--" + key.replace("_", "-"), given[key], remedy)
+            raise UserError(config.flag(key), given[key], remedy)
 
 
 def _rules(text: str, names: list[str]) -> tuple[str, dict[str, str]]:

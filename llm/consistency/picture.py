@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theory.errors import UserError
+from theory.files import writing
 from theory.instances.tabular import Array
 from theory.plotting import check_format, style_of
 
@@ -125,7 +125,5 @@ def picture(rows: Sequence[Mapping[str, Any]], path: Path, argument: str = "--pi
     )
     axes.set_title(f"{first['world']}: {responses}", fontsize=9)
     figure.text(0.01, 0.005, CAPTION, fontsize=6.2)
-    try:
+    with writing(argument, path):
         figure.savefig(path, dpi=140)
-    except OSError as error:
-        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error

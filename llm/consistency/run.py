@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
+from llm.config import flag
 from llm.consistency import table
 from llm.consistency.cell import Row, arguments, train, treatment_of
 from llm.consistency.study import LARGEST_N, Cell, Limit, Study, cells
@@ -26,7 +27,7 @@ from llm.consistency.table import Method
 from llm.world.reference import fit_reference
 from theory import __version__
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 from theory.sweeps.store import Store
 
 RESULTS = "results.parquet"
@@ -57,7 +58,7 @@ def check(study: Study) -> None:
         raise UserError("--n", f"{largest:g}", f"must be at most {LARGEST_N:g}: every comparison is drawn and trained on")
     for key in ("max_steps", "per_device_train_batch_size"):
         if study.training.get(key, 1) < 1:
-            raise UserError("--" + key.replace("_", "-"), study.training[key], "must be at least 1")
+            raise UserError(flag(key), study.training[key], "must be at least 1")
     if not study.training.get("learning_rate", 1.0) > 0:
         raise UserError("--learning-rate", study.training["learning_rate"], "must be positive")
     table.require_table(study.language)
@@ -118,7 +119,7 @@ def run_study(
     job = job or Job(_row, lambda cell: cell.name, RESULTS)
     store = Store(out)
     store.open(_manifest(study))
-    with _writable(out), _quiet():
+    with writing("--out", out), _quiet():
         say("reference policy")
         reference = fit_reference(study.language, out / REFERENCES, study.fitting)
         limits = [_limit(study, method, store, say) for method in study.methods]
@@ -132,14 +133,12 @@ def run_study(
             left = (cell for cell in missing if not store.has(job.name(cell)))
             work = (joblib.delayed(_work)(job.rows, cell, job.name(cell), str(reference.path)) for cell in left)
             for name, rows in parallel(work):
-                if isinstance(rows, tuple):  # an error of several arguments does not survive the way between processes
-                    raise UserError(*rows)
                 store.write(name, rows)
                 report(1)
     names = [method.objective.name for method in study.methods]
     rows = store.read([job.name(cell) for cell in every]).to_pylist()
     rows.sort(key=lambda row: (names.index(row["method"]), row["n"], row["seed"]))
-    with _writable(out):
+    with writing("--out", out):
         write_whole(out / job.results, lambda path: pq.write_table(pa.Table.from_pylist(rows), path))
     return Done(rows, len(every) - len(missing), len(every), broken)
 
@@ -159,14 +158,11 @@ def _row(cell: Cell, reference: str) -> list[Row]:
     return [train(cell, reference)]
 
 
-def _work(rows: Callable[[Cell, str], list[Row]], cell: Cell, name: str, reference: str) -> tuple[str, Any]:
-    """The name and rows of a cell, or the user's mistake that there are none."""
+def _work(rows: Callable[[Cell, str], list[Row]], cell: Cell, name: str, reference: str) -> tuple[str, list[Row]]:
+    """The name and rows of a cell."""
     torch.set_num_threads(1)
     with _quiet():
-        try:
-            return name, rows(cell, reference)
-        except UserError as error:
-            return name, (error.argument, error.value, error.remedy)
+        return name, rows(cell, reference)
 
 
 @contextmanager
@@ -201,12 +197,3 @@ def _manifest(study: Study) -> dict[str, Any]:
         "fitting": asdict(study.fitting),
         "version": __version__,
     }
-
-
-@contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    """Say in one line that the directory, or the disk, cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError("--out", out, f"cannot be written: {error.strerror or error}") from error

@@ -42,9 +42,7 @@ class Method:
 
     def settings(self, language: Language, seed: int = 0) -> Settings:
         """How the table is fitted; ``seed`` is that of an ensemble's bootstraps."""
-        objective = self.objective
-        if self.logp == "mean" or objective.reads("length"):
-            objective = exact.of_length(objective, language.length + 1, self.logp == "mean")
+        objective = exact.on_table(self.objective, language, self.logp)
         rule = "best" if self.rule == "best" else "fixed"
         return Settings(objective, self._values(), rule, Options(oracle=self.oracle, seed=seed))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from theory import __version__
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +39,7 @@ def free(option: str, path: Path) -> None:
 def write_file(dataset: Dataset, path: Path, provenance: Mapping[str, Any], option: str = "--out") -> None:
     """Write a data set to a Parquet file; raises `UserError` if the path is taken or cannot be written."""
     free(option, path)
-    with _refused(path, option):
+    with writing(option, path):
         write_whole(path, lambda partial: _parquet(dataset, partial, provenance))
 
 
@@ -48,7 +48,7 @@ def write_folder(
 ) -> None:
     """Write ``path/PART/SPLIT.parquet`` for every part and split, and ``path/report.json``; raises `UserError`."""
     free(option, path)
-    with _refused(path, option), _staged(path) as folder:
+    with writing(option, path), _staged(path) as folder:
         for part, splits in parts.items():
             (folder / part).mkdir()
             for split, dataset in splits.items():
@@ -85,12 +85,3 @@ def _staged(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _refused(path: Path, option: str) -> Iterator[None]:
-    """Say in one line that the disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(option, path, f"cannot be written: {error.strerror or error}") from error

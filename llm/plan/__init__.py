@@ -128,7 +128,7 @@ def plan(run: Config, machine: Machine, *, model: str, length: int | None = None
     shape = shape_of(model)
     needs = _needs(run)
     head = shape.embedding if needs.reward_head else 0
-    adapters = shape.adapters(values["lora_r"], values["lora_target_modules"]) if values["use_peft"] else 0
+    adapters = shape.adapters(values["lora_r"], values["lora_target_modules"]) if run.adapted else 0
     tokens = length or int(values["max_length"])
     stage = stage_of(run.run.accelerate_config)
 
@@ -210,14 +210,13 @@ def _needs(run: Config) -> _Needs:
     """Read off the objective which sequences, samples and reference a run needs."""
     objective = run.objective
     terms = objective.coefficients(gamma=run.run.gamma, **run.hyper)
-    rejected = any(name.endswith("_rejected") for name in objective.inputs)
     fresh = float(terms.kl) != 0 and run.run.kl == "samples"
     offline = float(terms.kl) != 0 and not fresh
     scored = objective.reads("ref_logp") or offline or float(terms.forward_kl) != 0
     # The policy without its adapters is the reference.
-    held = "in memory" if not (run.model.get("use_peft") or run.run.quantization) else "adapters off"
+    held = "adapters off" if run.adapted else "in memory"
     reference = held if fresh else "precomputed" if scored else "none"
-    return _Needs(2 if rejected else 1, int(fresh), reference, objective.reads("student_reward"))
+    return _Needs(2 if objective.reads_rejected else 1, int(fresh), reference, objective.reads("student_reward"))
 
 
 def _largest(fits: Any) -> int:

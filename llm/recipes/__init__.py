@@ -88,7 +88,7 @@ def base_model(values: Mapping[str, Any]) -> str:
 @functools.cache
 def _outputs() -> dict[str, str]:
     """The model that every recipe starts from, by its output directory."""
-    found = [load(name).values for name in names()]
+    found = [read_yaml(FOLDER / f"{name}.yaml", "RECIPE") for name in names()]
     return {str(values["output_dir"]): str(values["model_name_or_path"]) for values in found if "output_dir" in values}
 
 

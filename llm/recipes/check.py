@@ -80,7 +80,7 @@ def _sized(run: Config) -> None:
 
     stage_of(run.run.accelerate_config)
     model = recipes.base_model(run.model)
-    if model in FACTS and run.model.get("use_peft"):
+    if model in FACTS and run.adapted:
         shape_of(model).adapters(run.model.get("lora_r", 16), run.model.get("lora_target_modules"))
 
 

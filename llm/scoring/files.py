@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from llm.data.scores import LOGPS, REWARDS
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 
 COLUMNS = {"reference": LOGPS, "reward": REWARDS}
 _METADATA = b"prefproof.scores"
@@ -106,7 +106,5 @@ def read(path: str | Path) -> Scores:
 def write(path: Path, table: pa.Table, provenance: Provenance) -> None:
     """A file of scores, whole or not at all; raises `UserError` if it cannot be written."""
     table = table.replace_schema_metadata({_METADATA: provenance.dumps().encode()})
-    try:
+    with writing("--out", path):
         write_whole(path, lambda partial: pq.write_table(table, partial))
-    except OSError as error:
-        raise UserError("--out", path, f"cannot be written: {error.strerror or error}") from error

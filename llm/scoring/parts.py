@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from llm.scoring.files import Provenance, read, write
 from theory.errors import UserError
+from theory.files import writing
 
 
 class Parts:
@@ -31,10 +32,8 @@ class Parts:
 
     def write(self, member: int, start: int, table: pa.Table) -> None:
         """Keep a chunk; raises `UserError` if the disk refuses."""
-        try:
+        with writing("--out", self.folder):
             self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError("--out", self.folder, f"cannot be written: {error.strerror or error}") from error
         write(self._path(member, start), table, self.provenance)
 
     def remove(self) -> None:

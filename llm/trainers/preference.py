@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,17 +57,16 @@ class Treatment:
             name = self.objective.name
             raise UserError("METHOD", name, "maximises a reward on samples of its own, which no trainer here does yet")
 
-    @property
+    @cached_property
     def coefficients(self) -> Terms:
         """The weights of the policy functionals (at the end of a schedule)."""
         return self.objective.coefficients(gamma=self.gamma, **self.schedule.at(1.0))
 
-    @property
+    @cached_property
     def one_sided(self) -> bool:
         """Whether training needs no rejected response: neither the loss nor a policy functional reads it."""
         terms = self.coefficients
-        reads = any(name.endswith("_rejected") for name in self.objective.inputs)
-        return not (reads or float(terms.kl) or float(terms.forward_kl))
+        return not (self.objective.reads_rejected or float(terms.kl) or float(terms.forward_kl))
 
 
 class PreferenceTrainer(DPOTrainer):

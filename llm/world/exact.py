@@ -208,16 +208,21 @@ def floor(
     Returns:
         NaN where it is out of reach, as for an objective that sees lengths in a language where these differ.
     """
-    sees_length = logp == "mean" or objective.reads("length")
-    if sees_length and language.eos:
+    on_responses = on_table(objective, language, logp)
+    if on_responses is not objective and language.eos:
         return math.nan
-    if sees_length:
-        objective = of_length(objective, language.length + 1, logp == "mean")
-    settings = simulation.Settings(objective, dict(values or {}), rule, options or Options())
+    settings = simulation.Settings(on_responses, dict(values or {}), rule, options or Options())
     return simulation.floor(language.instance(), settings)
 
 
-def of_length(objective: Objective, length: int, divided: bool) -> Objective:
+def on_table(objective: Objective, language: Language, logp: str) -> Objective:
+    """The objective as a table of a language's responses, all of one length, has to be given it; itself if it sees no length."""
+    if logp == "mean" or objective.reads("length"):
+        return _of_length(objective, language.length + 1, logp == "mean")
+    return objective
+
+
+def _of_length(objective: Objective, length: int, divided: bool) -> Objective:
     """The objective as it is on sequences of one length, where the table has responses of length 1."""
 
     @wraps(objective.function)

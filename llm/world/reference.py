@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from llm.world.tiny import HEADS, LAYERS, WIDTH, tiny_model
 from llm.world.tokenizer import encode, make_tokenizer, token_ids
 from theory.errors import UserError
+from theory.files import writing
 from theory.instances.language import END, Language, Tokens
 from theory.instances.language_files import save_language
 
@@ -120,34 +121,35 @@ def fit_reference(
     folder = Path(cache) / fitting.key(language)
     if (folder / RECORD).is_file():
         return _found(folder)
-    try:
+    with writing("cache", cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise UserError("cache", cache, f"cannot be written: {error.strerror or error}") from error
-    try:
-        tokenizer = make_tokenizer(language)
-        model = tiny_model(
-            tokenizer,
-            family=fitting.family,
-            layers=fitting.layers,
-            width=fitting.width,
-            heads=fitting.heads,
-            seed=fitting.seed,
-        )
-        record = _fit(model, Chain(language, tokenizer), fitting, progress)
-        _save(partial, model, tokenizer, language, {**record, "fitting": asdict(fitting)})
-        os.chmod(partial, 0o755)
         try:
-            os.rename(partial, folder)
-        except OSError:
-            if not (folder / RECORD).is_file():  # else another process was quicker, with the same result
-                raise
-    except OSError as error:
-        raise UserError("cache", cache, f"cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            tokenizer = make_tokenizer(language)
+            model = tiny_model(
+                tokenizer,
+                family=fitting.family,
+                layers=fitting.layers,
+                width=fitting.width,
+                heads=fitting.heads,
+                seed=fitting.seed,
+            )
+            record = _fit(model, Chain(language, tokenizer), fitting, progress)
+            _save(partial, model, tokenizer, language, {**record, "fitting": asdict(fitting)})
+            os.chmod(partial, 0o755)
+            _publish(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return Reference(path=folder, reused=False, **record)
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name."""
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if not (folder / RECORD).is_file():  # else another process was quicker, with the same result
+            raise
 
 
 def _found(folder: Path) -> Reference:

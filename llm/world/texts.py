@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 from theory.instances.language import END, Language, Tokens
 
 if TYPE_CHECKING:
@@ -106,10 +106,8 @@ def write_preferences(language: Language, n: int, seed: int, path: str | Path) -
     if path.suffix not in writers:
         raise UserError("path", path, "must end in .jsonl or .parquet")
     table = preference_table(language, n, seed)
-    try:
+    with writing("path", path):
         write_whole(path, lambda partial: writers[path.suffix](table, partial))
-    except OSError as error:
-        raise UserError("path", path, f"cannot be written: {error.strerror or error}") from error
     return int(table.num_rows)
 
 

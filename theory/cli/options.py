@@ -40,6 +40,7 @@ Features = Annotated[int, typer.Option("--features", help="Dimension d of a rand
 Realizable = Annotated[bool, typer.Option("--realizable", help="Draw the target from the log-linear class.")]
 InstanceSeed = Annotated[int, typer.Option("--instance-seed", help="Seed of the random instance.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the data.")]
+Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one a core.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 # Commands whose objectives bring hyperparameters of their own take options typer does not know.
@@ -180,6 +181,12 @@ def nonnegative(option: str, value: int) -> int:
     if value < 0:
         raise UserError(option, value, "must be zero or positive")
     return value
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise `UserError` for a number of processes that is none."""
+    if jobs == 0:
+        raise UserError("--jobs", jobs, "must be a number of processes, or -1 for one a core")
 
 
 def writable(option: str, path: Path | None) -> None:

@@ -36,7 +36,7 @@ def sweep(
     ] = "1e2:1e10:9",
     seeds: Annotated[int, typer.Option("--seeds", help="Data sets at each n.")] = 100,
     seed: options.Seed = 0,
-    jobs: Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one a core.")] = -1,
+    jobs: options.Jobs = -1,
     backend: Annotated[str, typer.Option("--backend", help="loky (this machine) or dask:ADDRESS (a cluster).")] = "loky",
     fitting: Fitting,
     world: World,
@@ -49,8 +49,7 @@ def sweep(
 
     if seeds < 1:
         raise UserError("--seeds", seeds, "must be at least 1")
-    if jobs == 0:
-        raise UserError("--jobs", jobs, "must be a number of processes, or -1 for one a core")
+    options.check_jobs(jobs)
     objectives = [options.objective_of(name.strip(), None) for name in methods.split(",") if name.strip()]
     if objective is not None:
         objectives.append(options.objective_of(None, objective))

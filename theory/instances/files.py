@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 from theory.instances.tabular import Instance
 
 _OPTIONAL = ("data_policy", "context_weights", "features")
@@ -21,10 +21,19 @@ def save_npz(path: str | Path, arrays: dict[str, object], argument: str = "--out
         with partial.open("wb") as stream:  # given a name, numpy would add an ending of its own
             np.savez(stream, **arrays)  # type: ignore[arg-type]
 
-    try:
+    with writing(argument, path):
         write_whole(Path(path), write)
+
+
+def load_npz(path: str | Path, argument: str = "--instance") -> dict[str, Any]:
+    """Every array of a file, by name; raises `UserError` if it is missing or is not an ``.npz`` of numbers."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
     except OSError as error:
-        raise UserError(argument, path, f"cannot be written: {error.strerror or error}") from error
+        raise UserError(argument, path, error.strerror or "cannot be read") from error
+    except Exception as error:  # a damaged file raises errors of zipfile, zlib, numpy and the interpreter
+        raise UserError(argument, path, "is not a readable .npz file of numbers") from error
 
 
 def save_instance(instance: Instance, path: str | Path) -> None:
@@ -40,13 +49,7 @@ def load_instance(path: str | Path) -> Instance:
     Raises:
         UserError: the file is missing, is not an ``.npz``, lacks an array, or fails validation.
     """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
-    except OSError as error:
-        raise UserError("--instance", path, error.strerror or "cannot be read") from error
-    except Exception as error:  # a damaged file raises errors of zipfile, zlib, numpy and the interpreter
-        raise UserError("--instance", path, "is not a readable .npz file of numbers") from error
+    arrays = load_npz(path)
     for name in ("target", "reference", "gamma"):
         if name not in arrays:
             raise UserError("--instance", path, f"has no array {name}; it needs target, reference and gamma")

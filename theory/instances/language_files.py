@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from theory.errors import UserError
-from theory.instances.files import save_npz
+from theory.instances.files import load_npz, save_npz
 from theory.instances.language import Language
 
 _PREFIX = "language_"
@@ -47,13 +47,7 @@ def load_language(path: str | Path, argument: str = "--instance") -> Language:
         UserError: the file is missing, is not an ``.npz``, holds no language, fails validation, or holds a table that
             is not this language's.
     """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except OSError as error:
-        raise UserError(argument, path, error.strerror or "cannot be read") from error
-    except Exception as error:  # a damaged file raises errors of zipfile, zlib, numpy and the interpreter
-        raise UserError(argument, path, "is not a readable .npz file of numbers") from error
+    arrays = load_npz(path, argument)
     needed = [_PREFIX + name for name in ("target", "reference", *_SCALARS)] + ["gamma"]
     for name in needed:
         if name not in arrays:

@@ -164,6 +164,11 @@ class Objective:
         """Whether the function reads ``quantity`` (``logp``, ``reward``, …) of either response."""
         return bool(self.inputs & {f"{quantity}_chosen", f"{quantity}_rejected"})
 
+    @property
+    def reads_rejected(self) -> bool:
+        """Whether the function reads anything of the rejected response."""
+        return any(name.endswith("_rejected") for name in self.inputs)
+
     @cached_property
     def on_policy(self) -> bool:
         """Whether a language model needs samples of its own for it at the default hyperparameters."""

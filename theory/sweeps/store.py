@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from theory.errors import UserError
-from theory.files import write_whole
+from theory.files import write_whole, writing
 
 MANIFEST = "sweep.json"
 PARTS = "parts"
@@ -36,14 +36,12 @@ class Store:
         Raises:
             UserError: it cannot be written, or it belongs to another sweep.
         """
-        try:
+        with writing("--out", self.root):
             self.parts.mkdir(parents=True, exist_ok=True)
             if not (self.root / MANIFEST).exists():
                 write_whole(self.root / MANIFEST, lambda path: path.write_text(json.dumps(manifest, indent=2)))
             with tempfile.TemporaryFile(dir=self.parts):
                 pass
-        except OSError as error:
-            raise UserError("--out", self.root, f"cannot be written: {error.strerror or error}") from error
         found = self.manifest()
         for key in ("instance_digest", "seed"):
             if found.get(key) != manifest[key]:
