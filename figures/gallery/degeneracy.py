@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from theory.objectives import Objective
+
 # What the parts of the table are called, and the panels of its trajectories.
 FLOW, EDGE, CHANCE, EXACT, MASS = "flow", "edge", "chance", "exact", "mass"
 ONE_WAY, BOTH_WAYS, OTHERS = "one way", "both ways", "others"
@@ -95,6 +97,7 @@ class Run:
 
     panel: str
     method: str
+    objective: Objective
     beta: float | None
     edges: tuple[tuple[int, int, float], ...]
     start: tuple[float, float, float]
@@ -102,34 +105,38 @@ class Run:
 
 
 def _runs(config: Config) -> list[Run]:
-    """Every method from every reference; with shared parameters from the uniform one."""
+    """Every method from every reference; with shared parameters from the uniform one.
+
+    DRDO's is the flow of its focal term, since a head of its own leaves nothing else to the policy.
+    """
+    from paper_checks.drdo.focal_minima import FOCAL
+    from theory import objectives
+
+    dpo, pmle = objectives.get("dpo"), objectives.get("pmle")
     one, both = ((0, 1, 1.0),), ((0, 1, config.votes[0]), (1, 0, config.votes[1]))
     uniform, features = (1 / 3, 1 / 3, 1 / 3), ((1.0,), (0.0,), (2.0,))
     return [
-        *(Run(ONE_WAY, "dpo", config.beta, one, start) for start in config.references),
-        Run(ONE_WAY, SHARED, config.beta, one, uniform, features),
-        *(Run(BOTH_WAYS, "dpo", config.beta, both, start) for start in config.references),
-        *(Run(OTHERS, "pmle", config.pmle_beta, one, start) for start in config.references),
-        *(Run(OTHERS, "drdo", None, one, start) for start in config.references),
+        *(Run(ONE_WAY, "dpo", dpo, config.beta, one, start) for start in config.references),
+        Run(ONE_WAY, SHARED, dpo, config.beta, one, uniform, features),
+        *(Run(BOTH_WAYS, "dpo", dpo, config.beta, both, start) for start in config.references),
+        *(Run(OTHERS, "pmle", pmle, config.pmle_beta, one, start) for start in config.references),
+        *(Run(OTHERS, "drdo", FOCAL, None, one, start) for start in config.references),
     ]
 
 
 def _flows(config: Config) -> list[dict[str, Any]]:
-    """Trajectories; DRDO's is that of its focal term, since a head of its own leaves nothing else to the policy."""
+    """Trajectories."""
     import numpy as np
 
     from paper_checks.drdo.comparisons import task_of
     from paper_checks.drdo.flow import gradient_flow
-    from paper_checks.drdo.focal_minima import FOCAL
-    from theory import objectives
 
-    objective = {"drdo": FOCAL, "pmle": objectives.get("pmle"), "dpo": objectives.get("dpo"), SHARED: objectives.get("dpo")}
     times = [float(time) for time in np.logspace(*config.decades, config.points)]
     rows = []
     for number, run in enumerate(_runs(config)):
         task = task_of(run.edges, 3, reference=run.start, features=run.features)
         values = {} if run.beta is None else {"beta": run.beta}
-        logp = gradient_flow(objective[run.method], task, times, reward=None, **values)
+        logp = gradient_flow(run.objective, task, times, reward=None, **values)
         votes = " to ".join(f"{count:g}" for *_, count in run.edges)
         named = {"part": FLOW, "panel": run.panel, "method": run.method, "run": number, "beta": run.beta, "votes": votes}
         for time, policy in zip([0.0, *times], np.vstack([run.start, np.exp(logp)]), strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
-from figures.words import short
+from figures.words import short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,16 +85,15 @@ def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:
     from figures import style
 
     (panel,) = axes
-    paths = data[data["part"] == "path"]
+    paths, floor = data[data["part"] == "path"], data[data["part"] == "floor"].iloc[0]
     for method, of_method in paths.groupby("method", sort=False):
         for rank, (n, rows) in enumerate(of_method.groupby("n")):
             given = {"marker": "", "linewidth": 0.6 + 0.4 * rank, "label": f"{method}, n = {n:g}"}
             panel.plot(rows["beta"], rows["forward_kl"], **style.method(str(method), **given))
             style.band(panel, rows["beta"], rows["low"], rows["high"], style.colour(str(method)))
-            if method == "rkl":
+            if method != floor["method"]:
                 offset = (4, 4) if np.isfinite(n) else (12, -1)
-                _at(panel, rows.iloc[0], f"RKL, $n = {_size(n)}$", offset, "rkl")
-    floor = data[data["part"] == "floor"].iloc[0]
+                _at(panel, rows.iloc[0], f"{written(str(method))}, $n = {_size(n)}$", offset, str(method))
     style.floor(panel, floor["forward_kl"], style.colour("rlhf"))
     least = _least(data, "rlhf", np.inf)
     panel.plot([least["beta"]], [least["forward_kl"]], **style.method("rlhf", marker="o", markersize=4, linestyle="none"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from figures.figure import Figure, Layout
-from figures.words import Share, opening, power, shares, short, written
+from figures.sweeps import ZERO, share
+from figures.words import opening, power, shares, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 SAME = 0.025
 # A method whose efficiency has fallen to this for good no longer learns much from more data.
 HALF = 0.5
-# A floor below this (nats) is 0 to the precision of the solvers.
-ZERO = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def data(config: Config) -> pd.DataFrame:
     from theory.audit.efficiency import fit_many
     from theory.audit.subject import Subject
     from theory.simulation import distance_to_target
-    from theory.statistics.efficiency import asymptotic_constant
+    from theory.statistics.efficiency import asymptotic_constant, efficiency
 
     first, last, step = config.decades
     sizes = [round(10**k) for k in np.arange(first, last + step / 2, step)]
@@ -62,7 +61,7 @@ def data(config: Config) -> pd.DataFrame:
         distance, constant = distance_to_target(subject.instance), asymptotic_constant(subject.instance)
         errors = np.array([distance([fit_many(subject, n, config.seeds)]).numpy() for n in sizes])
         for n, row in zip(sizes, errors, strict=True):
-            runs += [("run", name, float(n), seed, float(kl), float(constant / (n * kl))) for seed, kl in enumerate(row)]
+            runs += [("run", name, float(n), seed, float(kl), efficiency(constant, n, float(kl))) for seed, kl in enumerate(row)]
         curves[name] = constant / (np.array(sizes) * errors.mean(1))
         methods.append(("method", name, subject.limit.forward_kl, half_life(sizes, curves[name])))
     table = pd.DataFrame(runs, columns=["part", "method", "n", "seed", "forward_kl", "efficiency"])
@@ -183,12 +182,9 @@ def caption(data: pd.DataFrame) -> str:
 
 def _shares(runs: pd.DataFrame) -> str:
     """What share of the information the methods use at the largest n, one number where they agree."""
-    from theory.statistics.rates import mean
-
     end = runs[runs["n"] == runs["n"].max()]
     constant = float((end["efficiency"] * end["forward_kl"] * end["n"]).iloc[0])
-    errors = [mean(rows["forward_kl"].to_numpy() * rows["n"].to_numpy()) for _, rows in end.groupby("method")]
-    found = [Share(constant / error.value, constant / error.high, constant / error.low) for error in errors]
+    found = [share(constant, end["n"].iloc[0], rows["forward_kl"].to_numpy()) for _, rows in end.groupby("method")]
     verb = "uses" if len(found) == 1 else "use"
     return f"{verb} " + shares(found, SAME, f"the whole information in {power(end['n'].iloc[0])} comparisons")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +150,7 @@ def _lines(panel: Axes, rows: pd.DataFrame, x: str, y: str) -> list[tuple[float,
 
     exponents, ends = rows["gamma_f"].dropna().unique(), []
     for (term, exponent), line in rows.groupby(["term", "gamma_f"], sort=False, dropna=False):
-        focal = term == "drdo"
+        focal = math.isfinite(exponent)  # NaN where a term has no exponent
         color = _shade(exponent, exponents) if focal else style.colour(term)
         label = f"$γ_f = {exponent:g}$" if focal else "DPO"
         panel.plot(line[x], line[y], color=color, label=label, linestyle="-" if focal else "--", linewidth=1.3)

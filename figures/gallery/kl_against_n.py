@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from figures.figure import Figure, Layout
-from figures.sweeps import TIED, method_of, sweep
-from figures.words import Share, listed, opening, power, shares, short, written
+from figures.sweeps import TIED, ZERO, method_of, share, sweep
+from figures.words import listed, opening, power, shares, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# A floor below this (nats) is 0 to the precision of the solvers.
-ZERO = 1e-9
 # Curves whose ends differ by less than this share are drawn as one, in dashes (points) of alternating colours.
 SAME = 0.02
 DASH = 3.0
@@ -110,13 +108,9 @@ def _reaching(data: pd.DataFrame, reach: list[str]) -> str:
         return "None of these methods reaches the target"
     import numpy as np
 
-    from theory.statistics.rates import mean
-
     largest = data.loc[np.isfinite(data["n"]), "n"].max()
     end = data[data["n"] == largest].groupby("method")["forward_kl"]
-    # The mean error, not the mean of its inverse, is what the limit bounds.
-    errors = [mean(largest * end.get_group(m).to_numpy() / data["limit"].iloc[0]) for m in reach]
-    found = [Share(1 / error.value, 1 / error.high, 1 / error.low) for error in errors]
+    found = [share(data["limit"].iloc[0], largest, end.get_group(m).to_numpy()) for m in reach]
     at = shares(found, AGREE, f"the Cramér–Rao limit for {power(largest)} comparisons")
     return f"{opening(written(*reach))} {'reaches' if len(reach) == 1 else 'reach'} the target at {at}"
 

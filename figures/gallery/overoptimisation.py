@@ -108,6 +108,7 @@ def through_reward(subject: Subject, *, coefficient: float, n: int, data_sets: i
     import torch
 
     from theory import sampling
+    from theory.audit.overoptimisation import measured
     from theory.audit.subject import repeated
     from theory.audit.tuning import SETTLED, table_task
     from theory.instances.mismatch import with_coverage
@@ -116,15 +117,15 @@ def through_reward(subject: Subject, *, coefficient: float, n: int, data_sets: i
     world, name = with_coverage(subject.instance, coefficient), subject.settings.searched
     assert name is not None
     data = sampling.draw(world, n, subject.seed, range(data_sets))
-    learned = table_task(world, data, subject.settings).reward_fit.reward.numpy()
-    instance = believed(world, learned)
+    learned = table_task(world, data, subject.settings).reward_fit.reward
+    instance = believed(world, learned.numpy())
     search = Search(
         subject.objective, [table_task(instance, repeated(sampling.population(instance), len(values)), subject.settings)]
     )
     hyper: dict[str, float | Tensor] = {**subject.defaults, name: torch.tensor(values, dtype=torch.float64)}
     (fit,) = search.fit(search.full(hyper), search.references())
     assert float(fit.gradient_norm.max()) <= SETTLED
-    return _path(world, fit.logp.reshape(len(values), *learned.shape), learned, values)
+    return measured(world, values, fit.logp.reshape(-1, *learned.shape[1:]), learned.repeat(len(values), 1, 1))
 
 
 def believed(world: Instance, learned: Array) -> Instance:
@@ -137,31 +138,6 @@ def believed(world: Instance, learned: Array) -> Instance:
     target = np.exp(log_softmax(learned / world.gamma)).reshape(-1, world.vocab)
     reference = np.tile(world.reference, (len(learned), 1))
     return Instance(target, reference, np.full_like(target, 1 / world.vocab), gamma=world.gamma)
-
-
-def _path(world: Instance, logp: Tensor, learned: Array, values: Sequence[float]) -> Path:
-    """Fits log π (P, S, X, V) measured as `paths` measures its own."""
-    import numpy as np
-    import torch
-
-    from theory.audit.overoptimisation import Path
-    from theory.statistics.divergences import forward_kl, reverse_kl
-
-    reference, target = (torch.from_numpy(np.log(policy)) for policy in (world.reference, world.target))
-    weights, true, flat = torch.from_numpy(world.context_weights), world.reward(), logp.flatten(0, 1)
-
-    def advantage(policy: Array, reward: Array) -> Array:
-        return ((policy - world.reference) * reward).sum(-1) @ world.context_weights
-
-    return Path(
-        world,
-        np.array(values),
-        drift=reverse_kl(reference, flat, weights).numpy().reshape(logp.shape[:2]),
-        gold=advantage(logp.exp().numpy(), true),
-        proxy=advantage(logp.exp().numpy(), learned),
-        forward_kl=forward_kl(target, flat, weights).numpy().reshape(logp.shape[:2]),
-        target=float(advantage(world.target, true)),
-    )
 
 
 def draw(data: pd.DataFrame, axes: Sequence[Axes]) -> None:

@@ -126,7 +126,7 @@ def _draw_simplex(rows: pd.DataFrame, panel: Axes) -> None:
         panel.plot(path["x"], path["y"], **{**look, "marker": "", "label": f"{curve}, α = {alpha:g}"})
         end = path.iloc[-1]
         panel.plot([end["x"]], [end["y"]], **look)
-        words, at = (f"α = {alpha:g}", (2, 4)) if curve == "rkl" else ("RLHF", (4, -2))
+        words, at = (f"α = {alpha:g}", (2, 4)) if alpha else ("RLHF", (4, -2))
         _write(panel, words, end, at, color=look["color"])
     start = rows.iloc[0]
     panel.plot([start["x"]], [start["y"]], marker="D", color="black", markersize=3.5)

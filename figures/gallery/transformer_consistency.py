@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from figures.figure import Figure, FromResults, Layout, Results
+from figures.sweeps import ZERO
 from figures.words import listed, power, short, written
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# A floor below this (nats) is 0 to the precision of the solvers.
-ZERO = 1e-9
 RESULTS = Results(
     "consistency.parquet",
     "llm consistency --methods pmle,dpo,drdo --n 1e3:1e6:4 --seeds 3 --out runs/consistency"

@@ -13,12 +13,11 @@ import numpy as np
 from theory.files import writing
 from theory.instances.tabular import Array
 from theory.plotting import check_format, style_of
+from theory.sweeps.summary import CONSISTENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A floor below this (nats) is 0 to the precision of the solvers.
-ZERO = 1e-9
 CAPTION = (
     "points: transformers, mean and range over data sets; lines: the exact table on the same data; dotted: its floor at n = ∞"
 )
@@ -99,7 +98,7 @@ def draw(axes: Axes, drawn: Sequence[Line], start: float | None = None) -> None:
         bars = [np.maximum(line.mean - line.low, 0), np.maximum(line.high - line.mean, 0)]
         axes.errorbar(line.n, line.mean, yerr=bars, linestyle="none", capsize=3, markersize=6, label=line.label, **style)
         axes.plot(line.n, line.table, color=style["color"], linewidth=1.2)
-        if line.floor > ZERO:
+        if line.floor > CONSISTENT:
             axes.axhline(line.floor, color=style["color"], linewidth=1, linestyle=":")
     if start is not None:
         axes.axhline(start, color="0.6", linewidth=0.8, linestyle="-.", label="the reference, where training starts", zorder=0)

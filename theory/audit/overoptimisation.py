@@ -106,10 +106,21 @@ def paths(
     if name is not None:
         hyper[name] = torch.tensor(along, dtype=torch.float64).repeat_interleave(data_sets)
     (fit,) = search.fit(search.full(hyper), search.references(), certify=False)
-    measured = _measure(world, fit.logp, task.reward_fit.reward)
-    table = {key: value.numpy().reshape(len(along), data_sets) for key, value in measured.items()}
+    return measured(world, along, fit.logp, task.reward_fit.reward)
+
+
+def measured(world: Instance, along: Sequence[float | None], logp: Tensor, learned: Tensor) -> Path:
+    """The path of fits, one value of the tuned hyperparameter after the other.
+
+    Args:
+        world: where they are measured.
+        along: the values, P; None where one point is all there is.
+        logp: log π of the fits, shape (P·S, X, V), all data sets of the first value first.
+        learned: the reward that each fit's data set taught, same shape.
+    """
+    table = {key: value.numpy().reshape(len(along), -1) for key, value in _measure(world, logp, learned).items()}
     turned = slice(None, None, -1) if table["drift"][0].mean() > table["drift"][-1].mean() else slice(None)
-    told = np.array(along, dtype=float)[turned] if name else None
+    told = None if along[0] is None else np.array(along, dtype=float)[turned]
     advantage = world.context_weights @ ((world.target - world.reference) * world.reward()).sum(1)
     return Path(world, told, **{key: value[turned] for key, value in table.items()}, target=float(advantage))
 
